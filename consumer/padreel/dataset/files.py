@@ -1,0 +1,115 @@
+"""The few file operations that everything durable here is made of.
+
+Each announces itself to `probe` just before and just after it happened, so that a test can stop the world there. In
+production `probe` does nothing. Any of them may raise OSError; none of them retries.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+Probe = Callable[[str, Path], None]
+
+# What a fenced writer meets where its publish folder was; ESTALE is how NFS puts it.
+GONE = frozenset({errno.ENOENT, errno.ESTALE})
+
+
+def _silent(point: str, path: Path) -> None:
+    return None
+
+
+probe: Probe = _silent
+
+
+def write_durable(path: Path, data: bytes) -> None:
+    """Create `path` (never an existing one), write `data` and fsync the file. The folder is not fsynced."""
+    probe("before write", path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        probe("before fsync", path)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    probe("after write", path)
+
+
+def link_once(source: Path, target: Path) -> None:
+    """Give `source` the name `target` too; FileExistsError if that name is taken."""
+    probe("before link", target)
+    os.link(source, target)
+    probe("after link", target)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move `source` to `target`, atomically, in place of what is there."""
+    probe("before rename", target)
+    os.replace(source, target)
+    probe("after rename", target)
+
+
+def unlink(path: Path) -> None:
+    """Remove a file; one that is gone already is fine."""
+    probe("before unlink", path)
+    path.unlink(missing_ok=True)
+    probe("after unlink", path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder; OSError (ENOENT, ENOTEMPTY) as the system says."""
+    probe("before rmdir", path)
+    path.rmdir()
+    probe("after rmdir", path)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and the missing ones above it, each entry durable; one that exists is fine."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    probe("before mkdir", path)
+    path.mkdir(exist_ok=True)
+    fsync_folder(path.parent)
+    probe("after mkdir", path)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    probe("before fsync", path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    probe("after fsync", path)
+
+
+def read(path: Path) -> bytes | None:
+    """The file's content, or None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def size_of(path: Path) -> int | None:
+    """The file's size in bytes, or None where there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def sha256_of(path: Path) -> str | None:
+    """The hex digest of the file's content, or None where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
