@@ -6,6 +6,7 @@ production `probe` does nothing. Any of them may raise OSError; none of them ret
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -35,6 +36,11 @@ def write_durable(path: Path, data: bytes) -> None:
             left = left[os.write(descriptor, left) :]
         probe("before fsync", path)
         os.fsync(descriptor)
+    except OSError:
+        # A full disk must not be left fuller by every attempt.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
     finally:
         os.close(descriptor)
     probe("after write", path)
@@ -88,6 +94,17 @@ def fsync_folder(path: Path) -> None:
     finally:
         os.close(descriptor)
     probe("after fsync", path)
+
+
+def exists(path: Path) -> bool:
+    """Whether the name is there; OSError other than ENOENT and ESTALE as the system says."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno in GONE:
+            return False
+        raise
+    return True
 
 
 def read(path: Path) -> bytes | None:

@@ -1,0 +1,155 @@
+"""What the next commit of a shard says, given the last one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+from padreel.dataset.commit_log import CommittedFile, Entry, Episode, Kind, Source, Totals
+from padreel.dataset.layout import NAMES_KEPT, SkippedSession
+from padreel.errors import RootMismatchError
+from padreel.model import Commit, EpisodeDraft, Fate, PartitionState
+
+Stats = dict[str, dict[str, Any]]
+Aggregate = Callable[[Stats | None, Stats], Stats]  # (all so far, one episode's) -> all
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What staging an episode gave, as the commit will have it."""
+
+    files: tuple[CommittedFile, ...]
+    length: int
+    from_timestamp: float
+    to_timestamp: float
+    stats: Stats
+    pad_age_max: float
+
+
+def check_source(last: Entry, source: Source, where: str) -> None:
+    """Raises RootMismatchError if the log was written from other topics, partitions, cluster or group."""
+    for name in ("cluster_id", "frames_topic", "pads_topic", "partition", "partitions", "group"):
+        found, expected = getattr(last.source, name), getattr(source, name)
+        if found != expected:
+            raise RootMismatchError(
+                f"{where}: {name}: found {found!r} in commit {last.n}, expected {expected!r}; use another output root, "
+                "or the topics and group that this one was made from"
+            )
+
+
+def claim(last: Entry | None, writer: str, source: Source) -> Entry:
+    """The claim that follows `last`; it copies the whole state."""
+    n = 0 if last is None else last.n + 1
+    return Entry(
+        n=n,
+        uuid=uuid4().hex,
+        kind=Kind.CLAIM,
+        claim=n,
+        writer=writer,
+        source=source,
+        state=None if last is None else last.state,
+        totals=Totals() if last is None else last.totals,
+        previous_episode=None if last is None else _latest_episode(last),
+    )
+
+
+def following(last: Entry, commit: Commit, staged: Staged | None, task: str, aggregate: Aggregate) -> Entry:
+    """The commit that follows `last`, a commit of the same claim; `staged` goes with `commit.episode`."""
+    totals = _accounted(last.totals, commit)
+    episode = None
+    kind = Kind.PROGRESS
+    if commit.episode is not None and staged is not None:
+        kind = Kind.EPISODE
+        totals = _with_episode(totals, commit.episode, staged, task, commit.state, aggregate)
+        episode = _episode(last.totals, totals, commit.episode, staged, task)
+    if commit.rejection is not None:
+        kind = Kind.REJECTED if episode is None else kind
+        rejection = commit.rejection
+        skipped = SkippedSession(rejection.key, rejection.reason.value, rejection.detail)
+        totals = replace(
+            totals,
+            skipped_count=totals.skipped_count + 1,
+            skipped=(*totals.skipped, skipped)[-NAMES_KEPT:],
+        )
+    return replace(
+        last,
+        n=last.n + 1,
+        uuid=uuid4().hex,
+        kind=kind,
+        state=commit.state,
+        totals=totals,
+        previous_episode=_latest_episode(last),
+        episode=episode,
+        rejection=commit.rejection,
+        lost=None,
+    )
+
+
+def task_index(totals: Totals, task: str) -> int:
+    """The task's index; a new task gets the next one."""
+    return totals.tasks.index(task) if task in totals.tasks else len(totals.tasks)
+
+
+def _latest_episode(entry: Entry) -> int | None:
+    return entry.n if entry.episode is not None else entry.previous_episode
+
+
+def _accounted(totals: Totals, commit: Commit) -> Totals:
+    accounted = {
+        fate: count
+        for fate in Fate
+        if (count := totals.accounted.get(fate, 0) + commit.accounted.get(fate, 0)) or fate in totals.accounted
+    }
+    return replace(totals, accounted=accounted)
+
+
+def _with_episode(
+    totals: Totals, draft: EpisodeDraft, staged: Staged, task: str, state: PartitionState, aggregate: Aggregate
+) -> Totals:
+    tasks = totals.tasks if task in totals.tasks else (*totals.tasks, task)
+    converted, count = totals.converted, totals.converted_count
+    if draft.key not in converted:
+        converted, count = (*converted, draft.key), count + 1
+        # A session that may go on keeps its name here, however many came after it: else it is counted twice.
+        surplus = len(converted) - NAMES_KEPT
+        if surplus > 0:
+            oldest = tuple(key for key in converted[:surplus] if key in state.open)
+            converted = (*oldest, *converted[surplus:])
+    return replace(
+        totals,
+        episodes=totals.episodes + 1,
+        rows=totals.rows + staged.length,
+        forced=totals.forced + draft.forced,
+        late=totals.late + draft.late,
+        tasks=tasks,
+        stats=aggregate(totals.stats, staged.stats),
+        converted=converted,
+        converted_count=count,
+    )
+
+
+def _episode(before: Totals, after: Totals, draft: EpisodeDraft, staged: Staged, task: str) -> Episode:
+    return Episode(
+        index=before.episodes,
+        task_index=after.tasks.index(task),
+        task=task,
+        length=staged.length,
+        first_row=before.rows,
+        from_timestamp=staged.from_timestamp,
+        to_timestamp=staged.to_timestamp,
+        columns={
+            "session": draft.key,
+            "rig": draft.session.rig_id,
+            "frames_first_offset": draft.first_frame_offset,
+            "frames_last_offset": draft.last_frame_offset,
+            "pads_first_offset": draft.first_pad_offset,
+            "pads_last_offset": draft.last_pad_offset,
+            "end_reason": draft.reason.value,
+            "forced": draft.forced,
+            "late": draft.late,
+        },
+        stats=staged.stats,
+        files=staged.files,
+    )

@@ -1,0 +1,322 @@
+"""One shard, one writer at a time: opening it to write, and applying what the pipeline asks.
+
+A commit is staged, linked into the log and published, in that order; a step that failed with an OSError is taken up
+again by the next `apply`. From any state that a crash leaves, `Shard.open` alone finishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from padreel.dataset import entries, files, layout, projection, publish
+from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry, Kind, Source, Totals
+from padreel.dataset.entries import Staged
+from padreel.dataset.layout import DatasetSpec, SkippedSession
+from padreel.dataset.publish import Prepared, PublishFolder
+from padreel.dataset.stage import Stage
+from padreel.dataset.stats import aggregate_stats
+from padreel.errors import DatasetError, FencedError
+from padreel.model import (
+    AppendUnit,
+    CloseReason,
+    Commit,
+    DropSpan,
+    Effect,
+    EndReason,
+    OpenSpan,
+    PartitionState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit did, for progress lines and metrics. Frames are rows; times are seconds."""
+
+    n: int
+    kind: Kind
+    episode_index: int | None
+    key: str | None
+    reason: EndReason | CloseReason | None
+    detail: str
+    frames: int
+    seconds: float
+    pad_age_max: float
+    forced: int
+    late: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A commit on its way: staged, then linked, then published."""
+
+    entry: Entry
+    committed: Committed
+    linked: bool = False
+
+
+class Shard:
+    """A shard that is open to write. Blocking; one thread at a time.
+
+    `state` is the last commit's, None where the log has no commit but claims; `totals` are of all commits.
+    """
+
+    def __init__(self, path: Path, spec: DatasetSpec, folder: PublishFolder, log: CommitLog, claim: Entry) -> None:
+        """For `open` alone."""
+        self.path = path
+        self.claim = claim.n
+        self._spec = spec
+        self._folder = folder
+        self._log = log
+        self._last = claim
+        self._episodes: projection.EpisodesFile | None = None
+        self._stage: Stage | None = None
+        self._queue: deque[Effect] = deque()
+        self._done: list[Committed] = []
+        self._pending: _Pending | None = None
+        self._unusable: Exception | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        dataset: DatasetSpec,
+        writer: str,
+        group: str,
+        cluster_id: str,
+        frames_topic: str,
+        pads_topic: str,
+        partition: int,
+        partitions: int,
+    ) -> Shard:
+        """Take the shard at `path` (made if it is not there) and roll its log forward.
+
+        Raises FencedError if another writer took it meanwhile, RootMismatchError, CorruptShardError,
+        ForeignFileError, FormatVersionError, and OSError. Calling it again is safe after any of them.
+        """
+        source = Source(cluster_id, frames_topic, pads_topic, partition, partitions, group)
+        files.make_folder(path)
+        log = CommitLog(path)
+        log.create()
+        folder = PublishFolder(path)
+        try:
+            folder.fence()
+            while True:
+                last = log.last()
+                if last is not None:
+                    entries.check_source(last, source, str(path))
+                claim = entries.claim(last, writer, source)
+                if log.link(claim, folder.path):
+                    break
+            shard = cls(path, dataset, folder, log, claim)
+            shard._roll_forward()
+        except Exception:
+            with contextlib.suppress(OSError):  # what stays is taken away by the next one to open
+                folder.remove()
+            raise
+        return shard
+
+    @property
+    def state(self) -> PartitionState | None:
+        return self._last.state
+
+    @property
+    def totals(self) -> Totals:
+        return self._last.totals
+
+    def apply(self, effects: Sequence[Effect]) -> list[Committed]:
+        """Carry out `effects` in order; what was committed since the last call that returned.
+
+        Raises FencedError for good. After an OSError out of linking or publishing, `apply(())` goes on where it
+        stopped; after one out of staging the video is lost and every call raises DatasetError: close, open and read
+        again. ForeignFileError and CorruptShardError want a person; `apply(())` goes on afterwards.
+        """
+        if self._unusable is not None:
+            raise self._unusable
+        self._queue.extend(effects)
+        while self._queue:
+            try:
+                self._apply_one(self._queue[0])
+            except FencedError as error:
+                self._unusable = error
+                with contextlib.suppress(OSError, DatasetError):  # what stays is swept by the next one to open
+                    self._discard_unlinked()
+                raise
+            self._queue.popleft()
+        done, self._done = self._done, []
+        return done
+
+    def check_tail(self) -> None:
+        """Raises FencedError if another writer has claimed the shard or is about to."""
+        if self._log.exists(self._last.n + 1) and not self._pending:
+            raise FencedError(f"{self.path}: commit {self._last.n + 1} is another writer's: it has taken the shard")
+        self._folder.check()
+
+    def write_session_lists(self, converted: Sequence[str], skipped: Sequence[SkippedSession]) -> None:
+        """Rewrite info.json with the full lists of sessions, for a conversion that has come to its end.
+
+        Nothing is written where there is no episode. Raises FencedError, OSError.
+        """
+        if self._last.totals.episodes:
+            content = projection.info_file(self._spec, self._last.totals, converted, skipped)
+            publish.put_all(self.path, self._folder, [self._folder.prepare(self.path / layout.INFO, content)])
+
+    def close(self) -> None:
+        """Drop open spans, what is staged for no commit, and the publish folder. Raises OSError."""
+        if self._stage is not None:
+            self._stage.close()
+        self._discard_unlinked()
+        self._folder.remove()
+
+    # ---- opening ---------------------------------------------------------------------------------------------
+
+    def _roll_forward(self) -> None:
+        tail = self._log.episodes_of_last_file(self._last)
+        for entry in tail:
+            # Only the latest episode can be half-published: nobody commits the next one before.
+            publish.place(self.path, entry, verify=entry is tail[-1])
+        publish.check_foreign(self.path, tail[-1] if tail else None)
+        if tail:
+            self._episodes = projection.EpisodesFile(self._spec, tail)
+            publish.put_all(self.path, self._folder, self._prepare_projection(self._last, self._episodes))
+        named = {file.name for entry in tail if entry.episode for file in entry.episode.files}
+        staging = self.path / layout.STAGING
+        for name in sorted(one.name for one in staging.iterdir()):
+            claim = layout.staged_claim(name)
+            if claim is not None and claim < self.claim and name not in named:
+                files.unlink(staging / name)
+        self._stage = Stage(staging, self._spec, self.claim)
+
+    # ---- applying --------------------------------------------------------------------------------------------
+
+    def _apply_one(self, effect: Effect) -> None:
+        if isinstance(effect, Commit):
+            if self._pending is None:
+                self._pending = self._stage_commit(effect)
+            self._done.append(self._finish(self._pending))
+            self._pending = None
+            return
+        try:
+            if isinstance(effect, OpenSpan):
+                self._writable_stage().open_span(effect)
+            elif isinstance(effect, AppendUnit):
+                self._writable_stage().append(effect)
+            elif isinstance(effect, DropSpan):
+                self._writable_stage().drop(effect.span)
+        except OSError as error:
+            raise self._lost_video(error) from error
+
+    def _writable_stage(self) -> Stage:
+        if self._stage is None:
+            raise DatasetError(f"{self.path}: not open")
+        return self._stage
+
+    def _lost_video(self, error: OSError) -> OSError:
+        self._unusable = DatasetError(f"{self.path}: staging failed ({error}); open the shard again and read again")
+        return error
+
+    def _stage_commit(self, commit: Commit) -> _Pending:
+        draft, rejection = commit.episode, commit.rejection
+        if draft is None:
+            entry = entries.following(self._last, commit, None, "", aggregate_stats)
+            key = rejection.key if rejection else None
+            reason = rejection.reason if rejection else None
+            detail = rejection.detail if rejection else ""
+            return _Pending(entry, Committed(entry.n, entry.kind, None, key, reason, detail, 0, 0.0, 0.0, 0, 0))
+        self.check_tail()
+        publish.check_unclaimed(self.path, self._last.n + 1, self._folder)
+        totals = self._last.totals
+        task = draft.session.task or self._spec.default_task
+        try:
+            made = self._writable_stage().episode(
+                draft,
+                episode_index=totals.episodes,
+                first_row_index=totals.rows,
+                task_index=entries.task_index(totals, task),
+            )
+            files.fsync_folder(self.path / layout.STAGING)
+        except OSError as error:
+            raise self._lost_video(error) from error
+        staged = Staged(
+            files=tuple(CommittedFile(one.kind, one.name, one.sha256, one.size) for one in made.files),
+            length=made.length,
+            from_timestamp=made.from_timestamp,
+            to_timestamp=made.to_timestamp,
+            stats=made.stats,
+            pad_age_max=made.pad_age_max,
+        )
+        entry = entries.following(self._last, commit, staged, task, aggregate_stats)
+        return _Pending(
+            entry,
+            Committed(
+                n=entry.n,
+                kind=entry.kind,
+                episode_index=totals.episodes,
+                key=draft.key,
+                reason=draft.reason,
+                detail="",
+                frames=made.length,
+                seconds=made.to_timestamp - made.from_timestamp,
+                pad_age_max=made.pad_age_max,
+                forced=draft.forced,
+                late=draft.late,
+            ),
+        )
+
+    def _finish(self, pending: _Pending) -> Committed:
+        """Link and publish; called again after an OSError it does what is left."""
+        entry, episodes = pending.entry, self._episodes
+        self._folder.clear()  # an earlier attempt must not fill the disk
+        if entry.episode is not None and not pending.linked:
+            episodes = (
+                episodes.followed_by(entry) if episodes else projection.EpisodesFile(self._spec, [entry])
+            )
+        # Prepared before the commit, so that a full disk is met while nothing has happened yet.
+        prepared = self._prepare_projection(entry, episodes)
+        if not pending.linked:
+            if not self._log.link(entry, self._folder.path):
+                raise FencedError(f"{self.path}: commit {entry.n} is another writer's: it has taken the shard")
+            pending.linked = True
+            self._last, self._episodes = entry, episodes
+        publish.place(self.path, entry, verify=True)
+        publish.put_all(self.path, self._folder, prepared)
+        return pending.committed
+
+    def _prepare_projection(self, entry: Entry, episodes: projection.EpisodesFile | None) -> list[Prepared]:
+        """The metadata files that follow from `entry`, info.json last; none before the first episode."""
+        if episodes is None or entry.kind in (Kind.PROGRESS, Kind.LOST):
+            return []
+        info = (layout.INFO, projection.info_file(self._spec, entry.totals))
+        contents = [info]
+        if entry.kind is not Kind.REJECTED:
+            contents = [
+                (episodes.path, episodes.content()),
+                (layout.TASKS, projection.tasks_file(entry.totals.tasks)),
+                (layout.STATS, projection.stats_file(entry.totals)),
+                info,
+            ]
+        if not files.exists(self.path / layout.CARD):
+            contents.insert(0, (layout.CARD, layout.card(self._spec).encode()))
+        prepared = [self._folder.prepare(self.path / name, content) for name, content in contents]
+        folders = {(self.path / name).parent for name, _ in contents}
+        if entry.episode is not None:
+            folders |= {(self.path / layout.final_path(kind, entry.n)).parent for kind in layout.FILE_KINDS}
+        for folder in sorted(folders):
+            files.make_folder(folder)
+        return prepared
+
+    def _discard_unlinked(self) -> None:
+        """Remove what was staged for a commit that is not in the log and never will be."""
+        pending, self._pending = self._pending, None
+        if pending is None or pending.linked or pending.entry.episode is None:
+            return
+        found = self._log.read(pending.entry.n)
+        if found is not None and found.uuid == pending.entry.uuid:
+            return
+        self._folder.remove()  # from here on its commit cannot be linked any more
+        for file in pending.entry.episode.files:
+            files.unlink(self.path / layout.STAGING / file.name)
