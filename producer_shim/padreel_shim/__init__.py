@@ -1,0 +1,1 @@
+"""The recorder's shim: session folders and synthetic rigs to Kafka."""

@@ -1,0 +1,1 @@
+"""The public contract between rigs and padreel."""

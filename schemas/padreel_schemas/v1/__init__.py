@@ -1,0 +1,1 @@
+"""Messages of the package padreel.v1."""
