@@ -1,0 +1,166 @@
+"""The local broker against a real client."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from deploy.local import broker as local_broker
+from deploy.local.broker import Broker, LocalBrokerError, ToolsMissingError
+
+EIGHT_MEGABYTES = 8 * 1024 * 1024
+
+pytestmark = pytest.mark.timeout(300)
+
+needs_broker = pytest.mark.skipif(
+    os.environ.get("PADREEL_SKIP_BROKER") == "1",
+    reason="PADREEL_SKIP_BROKER=1: tests that need a real broker are left out",
+)
+
+
+async def _create_topic(servers: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        await admin.create_topics(
+            [NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": str(2 * EIGHT_MEGABYTES)})]
+        )
+    finally:
+        await admin.close()
+
+
+async def _produce(servers: str, topic: str, values: list[bytes]) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=servers, enable_idempotence=True, max_request_size=2 * EIGHT_MEGABYTES
+    )
+    await producer.start()
+    try:
+        for value in values:
+            await producer.send_and_wait(topic, value, partition=0)
+    finally:
+        await producer.stop()
+
+
+async def _consume(servers: str, topic: str, count: int) -> list[bytes]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, 0)])
+        values: list[bytes] = []
+        async with asyncio.timeout(60):
+            while len(values) < count:
+                values += [record.value async for record in _batch(consumer)]
+        return values
+    finally:
+        await consumer.stop()
+
+
+async def _batch(consumer: AIOKafkaConsumer):  # type: ignore[no-untyped-def]
+    for records in (await consumer.getmany(timeout_ms=500)).values():
+        for record in records:
+            yield record
+
+
+@needs_broker
+@pytest.mark.broker
+def test_records_survive_a_restart_on_the_same_data(tmp_path: Path) -> None:
+    small, large = b"first", os.urandom(EIGHT_MEGABYTES)
+    broker = Broker(log_dir=tmp_path / "kafka")
+    with broker:
+        servers = broker.bootstrap_servers
+        asyncio.run(_create_topic(servers, "kept"))
+        asyncio.run(_produce(servers, "kept", [small, large]))
+        first_pid = broker.pid
+    with pytest.raises(LocalBrokerError, match="not running"):
+        _ = broker.pid
+
+    again = Broker(log_dir=tmp_path / "kafka")
+    with again:
+        assert again.bootstrap_servers == servers
+        assert again.pid != first_pid
+        asyncio.run(_produce(servers, "kept", [b"last"]))
+        assert asyncio.run(_consume(servers, "kept", 3)) == [small, large, b"last"]
+
+
+@needs_broker
+@pytest.mark.broker
+def test_the_broker_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from deploy.local.broker import Broker\n"
+        "broker = Broker(log_dir=Path(sys.argv[1])); broker.start(); print(broker.pid, flush=True); time.sleep(600)"
+    )
+    checkout = Path(__file__).resolve().parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "kafka")], cwd=checkout, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        node = int(parent.stdout.readline())
+        os.kill(node, 0)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while _alive(node):
+        assert time.monotonic() < deadline, "the broker outlived its parent"
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process runs; an orphan that nobody has waited for is dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_missing_tools_are_named_together_with_the_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(ToolsMissingError) as missing:
+        local_broker.fetch(tmp_path / "cache")
+    message = str(missing.value)
+    assert "Java 17 or later" in message
+    assert "Maven 3" in message
+    assert "sudo apt-get install -y default-jdk-headless maven" in message
+
+
+def test_a_java_that_is_too_old_is_named_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(ToolsMissingError, match=r"Java 17 or later \(.*/java is Java 8\)"):
+        local_broker.check_tools(tmp_path / "cache")
+
+
+def test_a_folder_with_foreign_settings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "server.properties").write_text("listeners=SSL://0.0.0.0:9093\n")
+    with pytest.raises(LocalBrokerError, match=r"server\.properties: no `listeners`"):
+        Broker(log_dir=tmp_path)
+
+
+def test_ports_of_the_last_time_are_used_again(tmp_path: Path) -> None:
+    (tmp_path / "server.properties").write_text(
+        "listeners=PLAINTEXT://127.0.0.1:40001,CONTROLLER://127.0.0.1:40002\n"
+    )
+    assert Broker(log_dir=tmp_path).bootstrap_servers == "127.0.0.1:40001"
+    assert Broker(log_dir=tmp_path, port=40003).bootstrap_servers == "127.0.0.1:40003"
+
+
+def test_the_command_says_why_it_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PADREEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    assert local_broker.main(["run", "--log-dir", str(tmp_path / "kafka")]) == 1
+    assert "sudo apt-get install" in capsys.readouterr().err
