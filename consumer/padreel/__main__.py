@@ -1,0 +1,86 @@
+"""The `padreel` command. Exit codes: 0 done, 1 stopped by an error that is named, 2 wrong usage or settings.
+
+What a command needs is imported when it runs: `--help` must answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from padreel.errors import PadreelError, SettingsError
+from padreel.settings import ConsumerSettings, DatasetSettings, Option, load, options_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Failure(click.ClickException):
+    """Shown as one clear line on stderr."""
+
+    def __init__(self, error: PadreelError) -> None:
+        super().__init__(str(error))
+        self.exit_code = 2 if isinstance(error, SettingsError) else 1
+
+
+class _Commands(click.Group):
+    """Turns padreel's own errors into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PadreelError as error:
+            raise _Failure(error) from error
+
+
+def settings_options(settings: type[DatasetSettings]) -> Callable[[F], F]:
+    """Give a command one option per field of `settings`."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options_of(settings)):
+            command = _click_option(option)(command)
+        return command
+
+    return decorate
+
+
+def _click_option(option: Option) -> Callable[[F], F]:
+    named: dict[str, Any] = {"envvar": option.env, "show_envvar": True}
+    text = option.help
+    if option.is_switch:
+        return click.option(option.flag, option.name, is_flag=True, default=None, help=text, **named)
+    if option.required:
+        text += "  [required]"
+    elif option.default is not None:
+        text += f"  [default: {option.default}]"
+    kind = click.Choice(option.choices) if option.choices else click.STRING
+    # Required ones are checked by `load`, which names everything that is missing at once.
+    return click.option(option.flag, option.name, type=kind, metavar=option.metavar, help=text, **named)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="padreel")
+def cli() -> None:
+    """Turn live gamepad and video streams into LeRobot datasets."""
+
+
+@cli.command()
+@settings_options(ConsumerSettings)
+def consume(**values: object) -> None:
+    """Consume the rigs' topics and append episodes to one dataset per partition."""
+    settings = load(ConsumerSettings, values)
+    from padreel.app import run_consumer
+    from padreel.logs import configure_logging
+
+    configure_logging(settings.log_format)
+    run_consumer(settings)
+
+
+def main() -> None:
+    """Entry point of the `padreel` script."""
+    cli(prog_name="padreel")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Wiring of `padreel consume`: settings in, a running consumer out. The only reader of clocks and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import structlog
+
+from padreel.consumer import Clock, Consumer
+from padreel.core.action import ActionEncoder
+from padreel.dataset.layout import DatasetSpec, shard_folder
+from padreel.dataset.root import RootIdentity, open_root
+from padreel.dataset.shard import Shard
+from padreel.errors import PadreelError, SettingsError
+from padreel.kafka.source import KafkaSource
+from padreel.kafka.topics import Cluster, check_topics
+from padreel.metrics import Metrics
+from padreel.model import Schema
+from padreel.profiles import load_action_mapping_profile, load_game_definition
+from padreel.server import Server
+from padreel.settings import ConsumerSettings, DatasetSettings
+
+_THREADS = 16  # shards at work at one time; more partitions than that take turns
+
+_log = structlog.get_logger("padreel.app")
+
+
+def run_consumer(settings: ConsumerSettings) -> None:
+    """Consume until told to stop. Raises PadreelError; anything else that comes out is a bug."""
+    try:
+        asyncio.run(consume(settings))
+    except* PadreelError as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[PadreelError]) -> PadreelError:
+    one: BaseException = group
+    while isinstance(one, BaseExceptionGroup):
+        one = one.exceptions[0]
+    assert isinstance(one, PadreelError)
+    return one
+
+
+async def consume(settings: ConsumerSettings) -> None:
+    """Check everything that can be checked beforehand, then consume."""
+    spec = dataset_spec(settings, settings.schema_of_root)
+    client_id = "padreel"
+    cluster = await check_topics(
+        settings.bootstrap_servers, settings.frames_topic, settings.pads_topic, client_id=client_id
+    )
+    identity = root_identity(settings, spec, cluster)
+    try:
+        await asyncio.to_thread(open_root, settings.output_root, identity)
+    except OSError as error:
+        raise SettingsError(f"--output-root (PADREEL_OUTPUT_ROOT): {settings.output_root}: {error}") from error
+    source = KafkaSource(
+        settings.bootstrap_servers,
+        settings.group_id,
+        settings.frames_topic,
+        settings.pads_topic,
+        client_id=client_id,
+    )
+    writer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+
+    def open_shard(partition: int) -> Shard:
+        open_root(settings.output_root, identity)
+        return Shard.open(
+            settings.output_root / shard_folder(partition),
+            dataset=spec,
+            writer=writer,
+            group=settings.group_id,
+            cluster_id=cluster.cluster_id,
+            frames_topic=settings.frames_topic,
+            pads_topic=settings.pads_topic,
+            partition=partition,
+            partitions=cluster.partitions,
+        )
+
+    metrics = Metrics()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="shard") as threads:
+        consumer = Consumer(
+            settings,
+            settings.rules(spec.schema, spec.game_id),
+            partitions=cluster.partitions,
+            source=source,
+            open_shard=open_shard,
+            threads=threads,
+            metrics=metrics,
+            clock=Clock(time.monotonic_ns, time.time),
+        )
+        stop_on_signals(consumer)
+        await serve(consumer, metrics, settings)
+
+
+async def serve(consumer: Consumer, metrics: Metrics, settings: ConsumerSettings) -> None:
+    """Run the consumer, with the HTTP port beside it if there is to be one."""
+    server = None
+    if settings.metrics_port is not None:
+        server = Server(metrics, live=consumer.live, ready=consumer.ready)
+        port = await server.start(settings.metrics_host, settings.metrics_port)
+        _log.info("serving metrics", host=settings.metrics_host, port=port)
+    try:
+        await consumer.run()
+    finally:
+        if server is not None:
+            await server.stop()
+
+
+def stop_on_signals(consumer: Consumer) -> None:
+    """SIGTERM and SIGINT stop in good order; the second one at once."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        if received:
+            os._exit(128 + number)  # what is committed is safe, the rest is read again
+        received.append(number)
+        _log.info("stopping", signal=signal.Signals(number).name)
+        consumer.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+
+
+def dataset_spec(settings: DatasetSettings, schema: Schema) -> DatasetSpec:
+    """What the dataset is to hold, from the settings and the two YAML files. Raises ProfileError."""
+    game = load_game_definition(settings.game_definition)
+    profile = load_action_mapping_profile(settings.action_mapping, button_base=settings.button_base)
+    encoder = ActionEncoder(game, profile, str(settings.action_mapping))
+    if not profile.complete:
+        _log.warning("the action mapping says that it is not complete", file=str(settings.action_mapping))
+    return DatasetSpec(
+        repo_id=settings.repo_id,
+        schema=schema,
+        columns=settings.columns,
+        encoder=encoder,
+        default_task=settings.task,
+        settings={**settings.recorded(), "complete": profile.complete},
+        game_id=game.game_id,
+        class_ids=profile.class_ids,
+        profile_name=profile.profile_name,
+    )
+
+
+def root_identity(settings: ConsumerSettings, spec: DatasetSpec, cluster: Cluster) -> RootIdentity:
+    """What every shard below the output root has in common."""
+    return RootIdentity(
+        cluster_id=cluster.cluster_id,
+        frames_topic=settings.frames_topic,
+        pads_topic=settings.pads_topic,
+        partitions=cluster.partitions,
+        group=settings.group_id,
+        schema=spec.schema,
+        columns=spec.columns,
+        game_id=spec.game_id,
+        class_ids=spec.class_ids,
+        action_names=spec.encoder.names,
+    )

@@ -1,0 +1,156 @@
+"""What a consumer says of its work: metrics, and one line per episode. It decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from padreel import __version__
+from padreel.core.decode import session_name
+from padreel.dataset.shard import Committed
+from padreel.kafka.source import Batch, Pair
+from padreel.metrics import Metrics
+from padreel.model import Commit, Rejected, Topic
+from padreel.settings import ConsumerSettings
+
+if TYPE_CHECKING:
+    from padreel.partition import Partition
+
+_log = structlog.get_logger("padreel")
+
+
+class Observer:
+    """Turns what happens into metrics and log lines."""
+
+    def __init__(self, metrics: Metrics, settings: ConsumerSettings, wall_seconds: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._group = settings.group_id
+        self._names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
+        self._wall_seconds = wall_seconds
+        self._ends: Mapping[Pair, int] = {}
+        self._behind_since: dict[Pair, float] = {}
+        # Counters of a pipeline that was there before, and what of it the metrics already have.
+        self._counted: dict[int, tuple[object, dict[str, int]]] = {}
+        metrics.build_info.labels(__version__).set(1)
+
+    # ---- what was read
+
+    def read(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
+        """A batch was handed to the pipeline."""
+        labels = self._topic_labels((batch.topic, batch.partition))
+        self._metrics.records.labels(*labels).inc(len(batch.records))
+        self._metrics.bytes.labels(*labels).inc(sum(len(record.value or b"") for record in batch.records))
+        for item in rejected:
+            self._metrics.rejected.labels(*labels, item.reason.value).inc()
+
+    def ends(self, ends: Mapping[Pair, int]) -> None:
+        """End offsets came."""
+        self._ends = {**self._ends, **ends}
+
+    def look(self, partitions: Iterable[Partition]) -> None:
+        """Bring the gauges up to date."""
+        for partition in partitions:
+            pipeline = partition.pipeline
+            if pipeline is None or partition.at is None:
+                continue
+            labels = str(partition.number), self._group
+            self._metrics.open_sessions.labels(*labels).set(len(pipeline.sessions))
+            self._metrics.buffered_bytes.labels(*labels, "pads").set(pipeline.buffered_bytes)
+            self._metrics.buffered_bytes.labels(*labels, "video").set(partition.queued_bytes)
+            for topic, position in zip((Topic.FRAMES, Topic.PADS), partition.at, strict=True):
+                self._lag((topic, partition.number), position, partition.seen_ms.get(topic))
+            seen = {f"pad:{verdict.name.lower()}": count for verdict, count in pipeline.counts.pads.items()}
+            self._count(partition.number, pipeline, {**seen, "forced": pipeline.counts.forced})
+
+    def _lag(self, pair: Pair, position: int, seen_ms: int | None) -> None:
+        labels = self._topic_labels(pair)
+        self._metrics.position.labels(*labels).set(position)
+        if pair not in self._ends:
+            return
+        records = max(0, self._ends[pair] - position)
+        self._metrics.lag_records.labels(*labels).set(records)
+        now = self._wall_seconds()
+        if not records:
+            self._behind_since.pop(pair, None)
+            self._metrics.lag_seconds.labels(*labels).set(0)
+            return
+        # Before the first record was read it is known only for how long something has been waiting.
+        since = self._behind_since.setdefault(pair, now)
+        self._metrics.lag_seconds.labels(*labels).set(max(0.0, now - (since if seen_ms is None else seen_ms / 1000)))
+
+    def _count(self, number: int, pipeline: object, counts: dict[str, int]) -> None:
+        known, before = self._counted.get(number, (None, {}))
+        if known is not pipeline:
+            before = {}
+        labels = str(number), self._group
+        for name, count in counts.items():
+            if (more := count - before.get(name, 0)) <= 0:
+                continue
+            if name == "forced":
+                self._metrics.forced.labels(*labels).inc(more)
+            else:
+                self._metrics.pad_events.labels(*labels, name.removeprefix("pad:")).inc(more)
+        self._counted[number] = pipeline, counts
+
+    # ---- what was written
+
+    def accounted(self, partition: Partition, commit: Commit) -> None:
+        """A commit is in the log."""
+        for fate, count in commit.accounted.items():
+            self._metrics.frames.labels(str(partition.number), self._group, fate.value).inc(count)
+        for rejection in commit.rejections:
+            self._metrics.sessions_rejected.labels(str(partition.number), self._group, rejection.reason.value).inc()
+            _log.warning(
+                "session rejected",
+                session=session_name(rejection.key),
+                partition=partition.number,
+                reason=rejection.reason.value,
+                detail=rejection.detail,
+                frames_offsets=[rejection.first_frame_offset, rejection.last_frame_offset],
+            )
+
+    def committed(self, partition: Partition, committed: Committed) -> None:
+        """The progress line of an episode."""
+        if committed.episode_index is None or committed.key is None or committed.reason is None:
+            return
+        reason = committed.reason.value
+        self._metrics.episodes.labels(str(partition.number), self._group, reason).inc()
+        marks = {name: count for name, count in (("forced", committed.forced), ("late", committed.late)) if count}
+        _log.info(
+            "episode",
+            session=session_name(committed.key),
+            partition=partition.number,
+            episode=committed.episode_index,
+            frames=committed.frames,
+            seconds=round(committed.seconds, 3),
+            end=reason,
+            pad_age_max=round(committed.pad_age_max, 3),
+            **marks,
+        )
+
+    def timed(self, partition: Partition, seconds: float) -> None:
+        """So long took the call that committed an episode."""
+        self._metrics.commit_seconds.labels(str(partition.number), self._group).observe(seconds)
+
+    def failed(self, partition: Partition, what: str) -> None:
+        """The storage failed, or a fence fell."""
+        counter = self._metrics.fences if what == "fence" else self._metrics.storage_retries
+        counter.labels(str(partition.number), self._group).inc()
+
+    # ---- the group
+
+    def assigned(self) -> None:
+        """The group assigned partitions."""
+        self._metrics.rebalances.labels(self._group).inc()
+
+    def revoked(self, number: int) -> None:
+        """A partition is not this consumer's any more."""
+        self._metrics.drop_partition(tuple(self._names.values()), number, self._group)
+        for topic in Topic:
+            self._behind_since.pop((topic, number), None)
+        self._ends = {pair: end for pair, end in self._ends.items() if pair[1] != number}
+
+    def _topic_labels(self, pair: Pair) -> tuple[str, str, str]:
+        return self._names[pair[0]], str(pair[1]), self._group

@@ -1,0 +1,280 @@
+"""Every setting of `padreel`: flag, environment variable, default and help, in one place.
+
+The commands' options and the documentation's table are generated from the fields here. A setting is read from its
+flag, else from its environment variable, else it has its default; it is validated once, by `load`.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from padreel.core.pipeline import Limits, Rules
+from padreel.errors import SettingsError
+from padreel.model import Schema
+
+_NS = 1_000_000_000
+_UTC_OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+
+
+class Size(NamedTuple):
+    """Picture size in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def _parse_size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", value.strip())
+    if match is None:
+        raise ValueError("expected WIDTHxHEIGHT in pixels, such as 1280x720")
+    return Size(int(match[1]), int(match[2]))
+
+
+def _parse_start(value: object) -> object:
+    """'earliest', 'latest', or a time as milliseconds of the epoch."""
+    if not isinstance(value, str) or value in ("earliest", "latest"):
+        return value
+    if re.fullmatch(r"\d{1,15}", value):
+        return int(value)
+    expected = "expected 'earliest', 'latest', milliseconds of the epoch, or an ISO 8601 time with its UTC offset"
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not _UTC_OFFSET.search(value):
+        raise ValueError(f"{expected}: the UTC offset is missing, as in 2026-01-31T18:00:00+00:00")
+    return int(time.astimezone(UTC).timestamp() * 1000)
+
+
+SizeSetting = Annotated[Size, BeforeValidator(_parse_size)]
+StartSetting = Annotated[Literal["earliest", "latest"] | Annotated[int, Field(ge=0)], BeforeValidator(_parse_start)]
+Columns = Literal["full", "minimal"]
+
+
+def _setting(description: str, default: Any = ..., *, env: str = "", metavar: str = "", **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"env": env, "metavar": metavar}, **limits)
+
+
+class DatasetSettings(BaseModel):
+    """What `consume` and `convert` have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+    game_definition: Path = _setting("YAML file that defines the game's actions.", metavar="FILE")
+    action_mapping: Path = _setting("YAML file that maps the gamepad to those actions.", metavar="FILE")
+    output_root: Path = _setting("Folder the dataset is written to.", metavar="DIR")
+    repo_id: str = _setting("The dataset's LeRobot repo id.", metavar="OWNER/NAME", min_length=1)
+    task: str = _setting("Task of sessions that bring none of their own.", min_length=1)
+    max_pre_action_seconds: float | None = _setting(
+        "How much idle time to keep before a session's first action; all of it when unset.",
+        None,
+        metavar="SECONDS",
+        ge=0,
+        le=1_000_000,
+    )
+    max_episode_seconds: float = _setting(
+        "Split a session at the first keyframe (IDR) so long after its episode began.",
+        900.0,
+        metavar="SECONDS",
+        gt=0,
+        le=1000,
+    )
+    columns: Columns = _setting(
+        "'minimal' writes the pictures and the action only; 'full' also the raw pad, exact times and the pad's age.",
+        "full",
+    )
+    idle_deadzone: float = _setting(
+        "A stick or trigger nearer to zero than this is no action.", 0.1, metavar="0..1", gt=0, le=1
+    )
+    button_base: int = _setting(
+        "1 reads recordings or mappings whose button ids are one too high.", 0, metavar="0|1", ge=0, le=1
+    )
+    log_format: Literal["auto", "json", "console"] = _setting(
+        "Log lines as JSON or for people; 'auto' is for people on a terminal, else JSON.", "auto"
+    )
+
+    def rules(self, schema: Schema, game_id: str) -> Rules:
+        """The pipeline's rules for sessions of this schema and game."""
+        window = self.max_pre_action_seconds
+        return Rules(
+            schema=schema,
+            game_id=game_id,
+            max_pre_action_ns=None if window is None else round(window * _NS),
+            max_episode_ns=round(self.max_episode_seconds * _NS),
+            session_timeout_ns=round(getattr(self, "session_timeout_seconds", 120.0) * _NS),
+        )
+
+    def recorded(self) -> dict[str, object]:
+        """What info.json keeps of the settings, JSON-able: those that decide what rows there are."""
+        names = ("task", "max_pre_action_seconds", "max_episode_seconds", "columns", "idle_deadzone", "button_base")
+        return {"strict": False, **{name: getattr(self, name) for name in names}}
+
+
+class ConsumerSettings(DatasetSettings):
+    """Settings of `padreel consume`."""
+
+    bootstrap_servers: str = _setting(
+        "Kafka brokers to connect to first.",
+        env="KAFKA_BOOTSTRAP_SERVERS",
+        metavar="HOST:PORT[,...]",
+        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+    )
+    group_id: str = _setting(
+        "Kafka consumer group. One output root belongs to one group.", "padreel", env="KAFKA_GROUP_ID", min_length=1
+    )
+    frames_topic: str = _setting("Topic of the video frames.", "padreel.frames", env="KAFKA_FRAMES_TOPIC", min_length=1)
+    pads_topic: str = _setting(
+        "Topic of the gamepad snapshots.", "padreel.gamepad", env="KAFKA_PADS_TOPIC", min_length=1
+    )
+    fps: int = _setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
+    size: SizeSetting = _setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
+    codec: Literal["h264"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")
+    session_timeout_seconds: float = _setting(
+        "A session without a frame for so long is cut there.", 120.0, metavar="SECONDS", gt=0, le=86_400
+    )
+    start: StartSetting = _setting(
+        "Where to begin on a partition that has no commit yet.", "earliest", metavar="earliest|latest|TIME"
+    )
+    until: Literal["end"] | None = _setting(
+        "'end' stops when everything that was published before start-up is committed (backfill).", None
+    )
+    metrics_port: int | None = _setting(
+        "Serve /metrics, /livez and /readyz on this port; 0 takes any free one. Off when unset.",
+        None,
+        metavar="PORT",
+        ge=0,
+        le=65_535,
+    )
+    metrics_host: str = _setting(
+        "Address to serve them on; 0.0.0.0 for every interface.", "127.0.0.1", metavar="ADDRESS", min_length=1
+    )
+    buffer_records: int = _setting(
+        "Undecided frames, and undecided pad records, to hold per partition before reading waits.",
+        100_000,
+        metavar="N",
+        ge=1_000,
+    )
+    buffer_bytes: int = _setting(
+        "Bytes of pad records, and of video waiting for the disk, to hold per partition before reading waits.",
+        32 * 2**20,
+        metavar="BYTES",
+        ge=2**20,
+    )
+
+    @property
+    def schema_of_root(self) -> Schema:
+        """The schema that every session must have."""
+        return Schema(codec=self.codec, width=self.size.width, height=self.size.height, fps=self.fps)
+
+    @property
+    def limits(self) -> Limits:
+        """What one partition may hold undecided."""
+        return Limits(frames=self.buffer_records, pads=self.buffer_records, pad_bytes=self.buffer_bytes)
+
+    def recorded(self) -> dict[str, object]:
+        return {**super().recorded(), "session_timeout_seconds": self.session_timeout_seconds}
+
+
+class ConvertSettings(DatasetSettings):
+    """Settings of `padreel convert`."""
+
+    session_root: Path = _setting("Folder whose immediate child folders are recorded sessions.", metavar="DIR")
+    strict: bool = _setting("Fail at the first invalid session instead of skipping it.", False)
+
+    def recorded(self) -> dict[str, object]:
+        return {**super().recorded(), "strict": self.strict}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting as a person meets it. `default` is None where there is none or the setting is required."""
+
+    name: str
+    flag: str
+    env: str
+    help: str
+    metavar: str | None
+    choices: tuple[str, ...]
+    default: str | None
+    required: bool
+    is_switch: bool
+
+
+def options_of(settings: type[DatasetSettings]) -> list[Option]:
+    """The options of a command, those that must be given first."""
+    found = [_option(name, field) for name, field in settings.model_fields.items()]
+    return sorted(found, key=lambda option: not option.required)
+
+
+def _option(name: str, field: FieldInfo) -> Option:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    required = field.is_required()
+    default = None if required or field.default is None or field.default is False else str(field.default)
+    return Option(
+        name=name,
+        flag="--" + name.replace("_", "-"),
+        env=str(extra["env"]) or f"PADREEL_{name.upper()}",
+        help=field.description or "",
+        metavar=str(extra["metavar"]) or None,
+        choices=() if extra["metavar"] else _choices(field.annotation),
+        default=default,
+        required=required,
+        is_switch=field.annotation is bool,
+    )
+
+
+def _choices(annotation: object) -> tuple[str, ...]:
+    if get_origin(annotation) is Literal:
+        return tuple(str(value) for value in get_args(annotation))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+    return ()
+
+
+def configuration_table(settings: type[DatasetSettings]) -> str:
+    """The settings as a Markdown table, for the documentation."""
+    lines = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
+    for option in options_of(settings):
+        values = option.metavar or "|".join(option.choices)
+        flag = f"{option.flag} {values}".rstrip().replace("|", "\\|")
+        default = "required" if option.required else f"`{option.default}`" if option.default is not None else ""
+        lines.append(f"| `{flag}` | `{option.env}` | {default} | {option.help} |")
+    return "\n".join(lines) + "\n"
+
+
+S = TypeVar("S", bound=DatasetSettings)
+
+
+def load(settings: type[S], values: Mapping[str, object]) -> S:
+    """Validate `values` by field name; a value of None counts as not given.
+
+    Raises SettingsError that names flag and environment variable of everything that is wrong.
+    """
+    try:
+        return settings.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        options = {option.name: option for option in options_of(settings)}
+        problems: dict[str, str] = {}
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0])
+            option = options.get(name)
+            where = f"{option.flag} ({option.env})" if option else name
+            message = problem["msg"].removeprefix("Value error, ")
+            found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
+            problems.setdefault(name, f"{where}{found}: {message}")
+        raise SettingsError("\n".join(problems.values())) from None
