@@ -151,7 +151,7 @@ def check_foreign(shard: Path, latest: Entry | None) -> None:
             if (chunk, file) > newest:
                 raise ForeignFileError(
                     f"{folder / name / found}: found a file that no commit names, expected (chunk, file) {newest} to "
-                    "be the last; it was written by another tool. Move it away and run LeRobot's writing tools on a copy"
+                    "be the last; it was written by another tool: move it away, and run such tools on a copy"
                 )
 
 
@@ -193,9 +193,13 @@ def _place_one(shard: Path, n: int, file: CommittedFile, verify: bool) -> None:
                 raise
     size = files.size_of(final)
     if size is None:
-        raise CorruptShardError(f"{final}: missing, and {source} too, though commit {n} names it; restore it from a copy")
+        raise CorruptShardError(
+            f"{final}: missing, and {source} too, though commit {n} names it; restore it from a copy"
+        )
     if size != file.size:
-        raise CorruptShardError(f"{final}: found {size} bytes, expected {file.size} by commit {n}; restore it from a copy")
+        raise CorruptShardError(
+            f"{final}: found {size} bytes, expected {file.size} by commit {n}; restore it from a copy"
+        )
     if verify and (found := files.sha256_of(final)) != file.sha256:
         raise CorruptShardError(f"{final}: found sha256 {found}, expected {file.sha256} by commit {n}; restore it")
 

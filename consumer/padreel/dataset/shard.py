@@ -272,9 +272,7 @@ class Shard:
         entry, episodes = pending.entry, self._episodes
         self._folder.clear()  # an earlier attempt must not fill the disk
         if entry.episode is not None and not pending.linked:
-            episodes = (
-                episodes.followed_by(entry) if episodes else projection.EpisodesFile(self._spec, [entry])
-            )
+            episodes = episodes.followed_by(entry) if episodes else projection.EpisodesFile(self._spec, [entry])
         # Prepared before the commit, so that a full disk is met while nothing has happened yet.
         prepared = self._prepare_projection(entry, episodes)
         if not pending.linked:

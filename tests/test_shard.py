@@ -1,0 +1,367 @@
+"""The shard: exactly once and loadable, whatever dies at whichever file operation."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from padreel.dataset import files, layout, shard
+from padreel.dataset.commit_log import CommitLog, Kind
+from padreel.errors import CorruptShardError, DatasetError, FencedError, ForeignFileError, RootMismatchError
+from tests.shard_world import (
+    SPEC,
+    WORLD,
+    Crash,
+    CrashAt,
+    PlainStage,
+    Seen,
+    episode_effects,
+    open_shard,
+    play,
+    progress_effects,
+    read_shard,
+    rejected_effects,
+    snapshot,
+    whole_world,
+)
+
+
+@pytest.fixture(autouse=True)
+def plain_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiny files instead of video, and a disk that is always in time: processes die here, machines do not."""
+    monkeypatch.setattr(shard, "Stage", PlainStage)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    yield
+    files.probe = files._silent
+
+
+def staged_files(path: Path) -> list[str]:
+    return sorted(str(one.relative_to(path)) for one in (path / "staging").rglob("*") if one.is_file())
+
+
+def test_a_world_is_committed_once_and_read_back(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    assert opened.state is None
+    done = play(opened)
+    assert [one.kind for one in done] == [
+        Kind.PROGRESS,
+        Kind.EPISODE,
+        Kind.REJECTED,
+        Kind.EPISODE,
+        Kind.PROGRESS,
+        Kind.EPISODE,
+    ]
+    assert [one.n for one in done] == [1, 2, 3, 4, 5, 6]
+    assert [one.frames for one in done] == [0, 3, 0, 2, 0, 3]
+    assert [one.episode_index for one in done] == [None, 0, None, 1, None, 2]
+    assert read_shard(tmp_path) == whole_world()
+    opened.close()
+    assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_a_shard_without_an_episode_has_no_info(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    opened.apply(progress_effects(0) + rejected_effects(1))
+    opened.close()
+    open_shard(tmp_path).close()
+    assert not (tmp_path / "meta").exists()
+    log = CommitLog(tmp_path).last()
+    assert log is not None
+    assert log.totals.skipped_count == 1
+
+
+def test_state_comes_back_with_the_next_claim(tmp_path: Path) -> None:
+    first = open_shard(tmp_path)
+    play(first)
+    again = open_shard(tmp_path, writer="writer-1")
+    assert again.state == first.state
+    assert again.totals == first.totals
+    assert again.claim == 7
+
+
+def test_files_are_named_by_their_commit(tmp_path: Path) -> None:
+    play(open_shard(tmp_path))
+    for n in (2, 4, 6):
+        for kind in layout.FILE_KINDS:
+            assert (tmp_path / layout.final_path(kind, n)).exists()
+    assert len(list((tmp_path / "data").rglob("*.parquet"))) == 3
+
+
+def count_points(path: Path) -> int:
+    files.probe = probe = CrashAt()
+    play(open_shard(path))
+    files.probe = files._silent
+    return probe.count
+
+
+def test_a_crash_at_any_file_operation_is_recovered(tmp_path: Path) -> None:
+    points = count_points(tmp_path / "count")
+    assert points > 200
+    for point in range(points):
+        path = tmp_path / str(point)
+        files.probe = CrashAt(point)
+        with pytest.raises(Crash):
+            play(open_shard(path))
+        files.probe = files._silent
+        read_shard(path)
+        recovered = open_shard(path)
+        play(recovered)
+        assert read_shard(path) == whole_world(), point
+        recovered.close()
+        assert staged_files(path) == [], point
+
+
+def test_crashes_during_recovery_are_recovered(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    for life in range(40):
+        path = tmp_path / str(life)
+        crashes = 0
+        while True:
+            files.probe = CrashAt(dice.randrange(120))
+            try:
+                play(open_shard(path))
+                break
+            except Crash:
+                crashes += 1
+                read_shard(path)
+        files.probe = files._silent
+        assert read_shard(path) == whole_world(), (life, crashes)
+
+
+def test_the_tree_holds_together_after_every_operation_and_never_goes_back(tmp_path: Path) -> None:
+    latest = Seen()
+
+    def look(point: str, path: Path) -> None:
+        nonlocal latest
+        seen = read_shard(tmp_path)
+        assert seen.sessions[: len(latest.sessions)] == latest.sessions, point
+        latest = seen
+
+    files.probe = look
+    play(open_shard(tmp_path))
+    open_shard(tmp_path, writer="writer-1")
+    assert latest == whole_world()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_after_an_error_at_any_operation_the_writer_goes_on(tmp_path: Path, code: int) -> None:
+    points = count_points(tmp_path / "count")
+    retried = 0
+    for point in range(points):
+        path = tmp_path / str(point)
+        files.probe = CrashAt(point, OSError(code, os.strerror(code)))
+        opened = None
+        for _ in range(3):
+            try:
+                if opened is None:
+                    opened = open_shard(path)
+                    play(opened)
+                else:
+                    opened.apply(())
+                    play(opened)
+                    retried += 1
+                break
+            except OSError:
+                read_shard(path)
+            except DatasetError:
+                assert opened is not None
+                opened.close()
+                opened = None
+        assert opened is not None
+        assert read_shard(path) == whole_world(), point
+        opened.close()
+        assert staged_files(path) == [], point
+    assert retried > points // 2
+
+
+def overtake(path: Path, point: int | None) -> tuple[int, dict[str, tuple[int, int, str]]]:
+    """A writer is stopped at the `point`-th operation of a commit, another takes over, then the first goes on.
+
+    How many operations the commit had, and the tree as the new owner left it.
+    """
+    old = open_shard(path)
+    play(old, WORLD[:2])
+    count = 0
+    left_by_new: dict[str, tuple[int, int, str]] = {}
+
+    def stop(name: str, where: Path) -> None:
+        nonlocal count, left_by_new
+        count += 1
+        if count - 1 == point:
+            files.probe = files._silent
+            play(open_shard(path, writer="writer-1"), [*WORLD[:2], episode_effects, episode_effects])
+            left_by_new = snapshot(path)
+            files.probe = stop
+
+    files.probe = stop
+    with contextlib.suppress(FencedError):  # at the last operations the commit is through
+        old.apply(episode_effects(2))
+    files.probe = files._silent
+    if point is not None:
+        for _ in range(2):
+            with pytest.raises(FencedError):
+                old.check_tail()
+            with pytest.raises(FencedError):
+                old.apply(episode_effects(3))
+    old.close()
+    return count, left_by_new
+
+
+def test_a_writer_that_was_overtaken_at_any_operation_changes_nothing(tmp_path: Path) -> None:
+    points, _ = overtake(tmp_path / "count", None)
+    assert points > 50
+    for point in range(points):
+        path = tmp_path / str(point)
+        _, left_by_new = overtake(path, point)
+        assert snapshot(path) == left_by_new, point
+        assert read_shard(path).sessions == ("session-1@1", "session-2@2", "session-3@3"), point
+        assert staged_files(path) == [], point
+
+
+def test_everything_is_durable_before_what_names_it(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    trace: list[tuple[str, str]] = []
+    files.probe = lambda point, path: trace.append((point, str(path.relative_to(tmp_path))))
+    opened.apply(episode_effects(0))
+    link = trace.index(("before link", "commits/1.json"))
+    info = next(i for i, one in enumerate(trace) if one == ("before rename", "meta/info.json"))
+    assert trace.index(("after fsync", "staging")) < link
+    assert (
+        link
+        < trace.index(("after fsync", "commits"))
+        < trace.index(("before rename", "data/chunk-000/file-001.parquet"))
+    )
+    for folder in (
+        "data/chunk-000",
+        "videos/observation.images.main/chunk-000",
+        "gamepad/chunk-000",
+        "meta/episodes/chunk-000",
+        "meta",
+        ".",
+    ):
+        synced = [i for i, one in enumerate(trace) if one == ("after fsync", folder)]
+        renamed = [
+            i for i, (point, path) in enumerate(trace) if point == "after rename" and os.path.dirname(path) == folder
+        ]
+        assert any(max((one for one in renamed if one < info), default=-1) < i < info for i in synced), folder
+    assert trace[-1] == ("after fsync", "meta")
+
+
+def test_two_hundred_and_fifty_episodes_fill_a_file(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    world = [episode_effects] * 502
+    play(opened, world)
+    found = sorted((tmp_path / "meta/episodes").rglob("*.parquet"))
+    assert [pq.read_metadata(one).num_rows for one in found] == [250, 250, 2]
+    assert len({tuple(pq.read_schema(one).names) for one in found}) == 1
+    seen = read_shard(tmp_path)
+    assert len(seen.sessions) == 502
+    before = [one.read_bytes() for one in found]
+    again = open_shard(tmp_path)
+    assert [one.read_bytes() for one in found] == before
+    info = json.loads((tmp_path / layout.INFO).read_bytes())["extensions"]["game_converter"]
+    assert info["converted_session_count"] == 502
+    assert info["converted_sessions"] == [f"session-{i}@{i:x}" for i in range(252, 502)]
+    size = (tmp_path / "commits/502.json").stat().st_size
+    assert size < (tmp_path / "commits/251.json").stat().st_size * 1.1
+    again.close()
+
+
+@pytest.mark.parametrize("episodes", [250, 251])
+def test_a_crash_at_a_full_episodes_file_is_recovered(tmp_path: Path, episodes: int) -> None:
+    play(open_shard(tmp_path), [episode_effects] * (episodes - 1))
+    opened = open_shard(tmp_path)
+
+    def die(point: str, path: Path) -> None:
+        if point == "after link":
+            raise Crash
+
+    files.probe = die
+    with pytest.raises(Crash):
+        play(opened, [episode_effects] * episodes)
+    files.probe = files._silent
+    play(open_shard(tmp_path), [episode_effects] * (episodes + 1))
+    assert len(read_shard(tmp_path).sessions) == episodes + 1
+
+
+def test_staging_of_older_claims_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    first = open_shard(tmp_path)
+    play(first, WORLD[:2])
+    staging = tmp_path / "staging"
+    old = staging / layout.staged_name(first.claim, "video")
+    young = staging / layout.staged_name(99, "video")
+    other = staging / "note.txt"
+    for one in (old, young, other):
+        one.write_bytes(b"x")
+    open_shard(tmp_path)
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+
+
+def test_a_file_no_commit_names_stops_the_commit(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    play(opened, WORLD[:2])
+    foreign = tmp_path / layout.final_path("data", 3)
+    foreign.write_bytes(b"written by another tool")
+    with pytest.raises(ForeignFileError, match=r"data/chunk-000/file-003\.parquet"):
+        opened.apply(episode_effects(2))
+    assert foreign.read_bytes() == b"written by another tool"
+    with pytest.raises(ForeignFileError, match="no commit names"):
+        open_shard(tmp_path)
+    foreign.unlink()
+    again = open_shard(tmp_path)
+    play(again, [*WORLD[:2], episode_effects])
+    assert read_shard(tmp_path).sessions == ("session-1@1", "session-2@2")
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "other"])
+def test_a_damaged_file_of_the_latest_commit_is_named(tmp_path: Path, damage: str) -> None:
+    play(open_shard(tmp_path), WORLD[:2])
+    video = tmp_path / layout.final_path("video", 2)
+    content = video.read_bytes()
+    video.unlink()
+    if damage != "gone":
+        video.write_bytes(content[:-1] if damage == "short" else content[:-1] + b"?")
+    with pytest.raises(CorruptShardError, match=r"file-002\.mp4"):
+        open_shard(tmp_path)
+
+
+def test_another_source_is_refused(tmp_path: Path) -> None:
+    play(open_shard(tmp_path))
+    with pytest.raises(RootMismatchError, match="partitions: found 4 in commit 6, expected 8"):
+        open_shard(tmp_path, partitions=8)
+    with pytest.raises(RootMismatchError, match="cluster_id"):
+        open_shard(tmp_path, cluster_id="created anew")
+
+
+def test_full_session_lists_replace_the_last_names(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    play(opened)
+    skipped = [layout.SkippedSession("b", "unreadable", "sync.csv: 3 rows, expected 4")]
+    opened.write_session_lists(["a", "c"], skipped)
+    info = json.loads((tmp_path / layout.INFO).read_bytes())["extensions"]["game_converter"]
+    assert info["converted_sessions"] == ["a", "c"]
+    assert info["skipped_sessions"] == [
+        {"session": "b", "reason": "unreadable", "detail": "sync.csv: 3 rows, expected 4"}
+    ]
+    assert info["settings"] == dict(SPEC.settings)
+
+
+def test_the_card_is_the_owner_s_to_change(tmp_path: Path) -> None:
+    opened = open_shard(tmp_path)
+    play(opened, WORLD[:2])
+    card = tmp_path / layout.CARD
+    assert "data_files: data/*/*.parquet" in card.read_text()
+    card.write_text("mine")
+    play(opened)
+    open_shard(tmp_path)
+    assert card.read_text() == "mine"
