@@ -30,9 +30,9 @@ _DARK: Color = (40, 40, 48)
 _LIT: Color = (250, 210, 60)
 
 
-def _cell_size(height: int) -> int:
-    """Side of one cell in pixels: 8 in the smallest picture, 30 at 720p."""
-    return max(8, height // 24)
+def _cell_size(width: int, height: int) -> int:
+    """Side of one cell in pixels: 8 in the smallest picture, 30 at 720p; all columns fit into every width."""
+    return max(8, min(height // 24, width // 20))
 
 
 def _word(number: int) -> int:
@@ -42,7 +42,7 @@ def _word(number: int) -> int:
 
 
 def _draw_number(picture: Picture, number: int) -> None:
-    cell = _cell_size(picture.shape[0])
+    cell = _cell_size(picture.shape[1], picture.shape[0])
     word = _word(number)
     bits = np.array([word >> shift & 1 for shift in range(31, -1, -1)], dtype=np.uint8).reshape(_ROWS, _COLUMNS)
     cells = np.kron(bits * np.uint8(255), np.ones((cell, cell), dtype=np.uint8))
@@ -55,7 +55,7 @@ def read_frame_number(rgb: npt.NDArray[np.uint8]) -> int | None:
     Returns None where there is no number: a picture of something else, or one too damaged to be sure.
     """
     height, width = rgb.shape[:2]
-    cell = _cell_size(height)
+    cell = _cell_size(width, height)
     if height < MIN_HEIGHT or width < MIN_WIDTH:
         return None
     grid = rgb[: _ROWS * cell, : _COLUMNS * cell].astype(np.float32).mean(axis=2)

@@ -108,6 +108,7 @@ class SyntheticRig:
     def __post_init__(self) -> None:
         if self.fps <= 0 or self.seconds <= 0:
             raise ValueError(f"fps {self.fps} and seconds {self.seconds} must be positive")
+        self.picture(0)
         H264Encoder(self.width, self.height, self.fps, self.gop)
 
     @property
@@ -204,7 +205,6 @@ class SyntheticRig:
                 frame_index=unit.frame_index,
                 monotonic_ns=self.frame_ns(unit.frame_index),
                 pts=self.pts_ns(unit.frame_index),
-                camera="main",
                 access_unit=unit.data,
                 keyframe=unit.keyframe,
                 stream=self._stream(extradata) if unit.keyframe else None,
