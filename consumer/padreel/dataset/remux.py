@@ -1,0 +1,185 @@
+"""Stream copy into mp4: access units go into a file as they are, nothing is decoded or encoded.
+
+A *span* is the mp4 that is being staged for a segment. Its time stamps are made up from display positions, because
+LeRobot reads frame i of an episode at exactly `from_timestamp + i / fps`; the true capture times are a data column.
+
+With `TICKS_PER_FRAME` ticks per frame, the packet of display position i has PTS `i * 512`, the j-th packet in decode
+order has DTS `(j - 16) * 512`, and every packet lasts 512. Sixteen is as deep as H.264 and HEVC can reorder, so
+PTS >= DTS holds for every stream without knowing its depth beforehand, and files whose DTS start alike can be joined.
+The mp4's edit list says that presentation begins where PTS is 0. (Without one, or in a fragmented file, readers
+show the wrong frame and do not complain.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+
+from padreel.errors import CorruptShardError
+from padreel.model import Stream
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+TICKS_PER_FRAME = 512
+
+# Negative DTS must stay negative: "make_zero" shifts PTS too, and then every frame is shown at the wrong time.
+_MP4_OPTIONS = {"avoid_negative_ts": "disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """What the mp4 muxer has to be told of a codec.
+
+    `raw_format` is the demuxer that gives a stream with nothing but the codec's id, `tag` the mp4 sample entry,
+    `dts_lead` by how many frames DTS runs ahead.
+    """
+
+    raw_format: str
+    tag: str
+    dts_lead: int
+
+
+CODECS = {
+    "h264": Codec("h264", "avc1", 16),
+    "hevc": Codec("hevc", "hvc1", 16),
+    "av1": Codec("obu", "av01", 0),
+}
+
+
+class SpanWriter:
+    """Writes the access units of one segment into a plain mp4 whose index comes at the end.
+
+    Raises `OSError` (av's errors are such where the system says why) when the file cannot be written, and
+    `ValueError` for what no caller may ask for: an unknown codec, an empty unit, a unit after `close()`.
+    """
+
+    def __init__(self, path: Path, stream: Stream) -> None:
+        codec = CODECS.get(stream.codec)
+        if codec is None:
+            raise ValueError(f"{path.name}: codec {stream.codec!r}, expected one of {', '.join(CODECS)}")
+        self.path = path
+        self.packets = 0
+        self._dts_lead = codec.dts_lead
+        # Kept here, because the muxer replaces the stream's own by a multiple.
+        self._time_base = Fraction(1, TICKS_PER_FRAME * stream.fps)
+        self._container: OutputContainer | None = None
+        try:
+            with system_errors():
+                self._container = av.open(str(path), "w", format="mp4", options=_MP4_OPTIONS)
+                self._stream = _add_stream(self._container, codec, stream, self._time_base)
+        except BaseException:
+            self.discard()
+            raise
+
+    def append(self, index: int, idr: bool, unit: bytes) -> None:
+        """Mux the next unit in decode order. `index` is its display position, 0 for the span's first IDR."""
+        if self._container is None:
+            raise ValueError(f"{self.path.name}: unit {index} after the span was closed")
+        if not unit:  # the muxer would drop it without a word, and every later DTS would be one frame off
+            raise ValueError(f"{self.path.name}: unit {index} is empty")
+        packet = av.Packet(unit)
+        packet.stream = self._stream
+        packet.time_base = self._time_base
+        packet.pts = index * TICKS_PER_FRAME
+        packet.dts = (self.packets - self._dts_lead) * TICKS_PER_FRAME
+        packet.duration = TICKS_PER_FRAME
+        packet.is_keyframe = idr
+        with system_errors():
+            self._container.mux_one(packet)
+        self.packets += 1
+
+    def close(self) -> None:
+        """Write the index; the file is complete then, but not fsynced. A second call does nothing."""
+        container, self._container = self._container, None
+        if container is not None:
+            with system_errors():
+                container.close()
+
+    def discard(self) -> None:
+        """Give the file up: close it if it is open, and unlink it if it is there."""
+        try:
+            self.close()
+        finally:
+            self.path.unlink(missing_ok=True)
+
+
+def _add_stream(container: OutputContainer, codec: Codec, stream: Stream, time_base: Fraction) -> VideoStream:
+    """Add a video stream that has no encoder.
+
+    `add_stream(name)` would bring an encoder whose own parameters end up in the file, which then cannot be decoded.
+    An empty raw stream as the template brings the codec's id and nothing else.
+    """
+    with av.open(io.BytesIO(), format=codec.raw_format) as empty:
+        added = container.add_stream_from_template(empty.streams.video[0], opaque=True)
+    context = added.codec_context
+    context.width = stream.width
+    context.height = stream.height
+    context.extradata = stream.extradata
+    context.codec_tag = codec.tag
+    # Without these four a reader that follows the container converts to wrong RGB.
+    context.color_range = stream.color_range
+    context.colorspace = stream.color_space
+    context.color_primaries = stream.color_primaries
+    context.color_trc = stream.color_transfer
+    added.time_base = time_base
+    return added
+
+
+def keep_from(source: Path, target: Path, first_unit: int, stream: Stream) -> int:
+    """Copy a finished span from the IDR at display position `first_unit` on, which becomes position 0.
+
+    Used where trimming dropped whole GOPs. What follows an IDR in decode order follows it in display order too, so
+    the copy is a span like any other. Returns its number of packets. Raises `CorruptShardError` where the source has
+    no IDR at that position or a time stamp that no span has, and `OSError`.
+    """
+    with system_errors(), av.open(str(source)) as container:
+        video = container.streams.video[0]
+        # The file's own: units that came as Annex B are length-prefixed by now.
+        extradata = video.codec_context.extradata or b""
+        writer = SpanWriter(target, dataclasses.replace(stream, extradata=extradata))
+        try:
+            for index, packet in _packets(container, video, stream.fps, source):
+                if writer.packets or (index == first_unit and packet.is_keyframe):
+                    writer.append(index - first_unit, packet.is_keyframe, bytes(packet))
+            if not writer.packets:
+                raise CorruptShardError(f"{source.name}: no IDR at display position {first_unit}")
+            writer.close()
+        except BaseException:
+            writer.discard()
+            raise
+    return writer.packets
+
+
+def _packets(container: InputContainer, video: VideoStream, fps: int, source: Path) -> Iterator[tuple[int, Packet]]:
+    """The packets in decode order, each with its display position."""
+    for packet in container.demux(video):
+        if packet.dts is None:  # the empty packet at the end
+            continue
+        if packet.pts is None or packet.time_base is None:
+            raise CorruptShardError(f"{source.name}: a packet at dts {packet.dts} without a time")
+        index = packet.pts * packet.time_base * fps
+        if index.denominator != 1:
+            raise CorruptShardError(f"{source.name}: a packet at {index} frames, expected whole frames at {fps} fps")
+        yield int(index), packet
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise every error of FFmpeg as an `OSError`, which not all of them are (a full disk is one that is not)."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(error.errno, error.strerror, error.filename) from error

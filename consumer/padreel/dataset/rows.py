@@ -1,0 +1,107 @@
+"""An episode's rows: the columns of the data file, and the file as LeRobot's own writer makes it.
+
+LeRobot's writer goes through the `datasets` library, which leaves its description of the columns in the parquet
+file's schema. That library takes seconds to import, so the same schema is made here from info.json's `features`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from padreel.core.action import ActionEncoder, decode_states, encode_observation
+from padreel.dataset import layout
+from padreel.dataset.layout import DatasetSpec
+from padreel.model import EpisodeDraft
+
+NO_EVENT_AGE = -1.0  # of rows before the session's first EVENT
+
+Columns = dict[str, NDArray[Any]]  # name -> (rows,) or (rows, slots)
+
+
+def data_schema(spec: DatasetSpec) -> pa.Schema:
+    """The data file's schema: every feature but the camera, in order; with what `datasets` wants to find there."""
+    fields: list[pa.Field] = []
+    described: dict[str, dict[str, Any]] = {}
+    for name, feature in layout.features(spec).items():
+        if feature["dtype"] == "video":
+            continue
+        value = {"dtype": feature["dtype"], "_type": "Value"}
+        kind = pa.type_for_alias(feature["dtype"])
+        (size,) = feature["shape"]
+        if size == 1:  # LeRobot makes a plain column of a vector with one slot
+            fields.append(pa.field(name, kind))
+            described[name] = value
+        else:
+            fields.append(pa.field(name, pa.list_(kind, size)))
+            described[name] = {"feature": value, "length": size, "_type": "List"}
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
+
+
+def episode_columns(
+    spec: DatasetSpec, draft: EpisodeDraft, *, episode_index: int, first_row_index: int, task_index: int
+) -> Columns:
+    """The episode's rows, column by column, in the order of the features.
+
+    action (rows, slots) or (rows,) and observation.state (rows, 27), float32; capture.time_ns (rows,) int64, since
+    the session's first frame; capture.pad_age (rows,) float32, seconds since the paired EVENT, -1 before the first.
+    """
+    times = np.asarray(draft.time_ns, np.int64)
+    pairing = np.asarray(draft.pairing, np.int64)
+    rows = len(times)
+    action, observation = _states(spec.encoder, draft.events)
+    position = np.arange(rows, dtype=np.int64)
+    # Pairing -1 takes the last state, which is the neutral one.
+    columns: Columns = {layout.ACTION: action[pairing]}
+    if spec.columns == "full":
+        columns[layout.OBSERVATION] = observation[pairing]
+        columns[layout.TIME_NS] = times - draft.session_ns
+        columns[layout.PAD_AGE] = pad_age(draft)
+    columns["timestamp"] = (position / spec.schema.fps).astype(np.float32)
+    columns["frame_index"] = position
+    columns["episode_index"] = np.full(rows, episode_index, np.int64)
+    columns["index"] = first_row_index + position
+    columns["task_index"] = np.full(rows, task_index, np.int64)
+    return columns
+
+
+def pad_age(draft: EpisodeDraft) -> NDArray[np.float32]:
+    """Seconds from the paired EVENT to each row, (rows,) float32; -1 before the first EVENT."""
+    pairing = np.asarray(draft.pairing, np.int64)
+    # One more than there are events, so that -1 has something to take.
+    event_ns = np.append(np.asarray(draft.event_ns, np.int64), 0)
+    age = (np.asarray(draft.time_ns, np.int64) - event_ns[pairing]) / 1e9
+    return np.where(pairing < 0, NO_EVENT_AGE, age).astype(np.float32)
+
+
+def _states(encoder: ActionEncoder, events: tuple[bytes, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Action (events + 1, slots) and observation (events + 1, 27) of each EVENT, the neutral state as the last."""
+    axes, buttons, _ = decode_states(events)
+    axes = np.concatenate([axes, np.zeros_like(axes, shape=(1, axes.shape[1]))])
+    buttons = np.concatenate([buttons, np.zeros_like(buttons, shape=(1, buttons.shape[1]))])
+    return encoder.encode(axes, buttons), encode_observation(axes, buttons)
+
+
+def data_file(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """The data parquet file."""
+    schema = data_schema(spec)
+    if list(columns) != schema.names:
+        raise ValueError(f"data columns {list(columns)}, expected {schema.names}")
+    table = pa.Table.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="snappy", use_dictionary=True)
+    return sink.getvalue()
+
+
+def _array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+    return flat.cast(kind)

@@ -1,0 +1,171 @@
+"""Staging: an episode's files, whole and durable in `staging/`, before the episode has a number.
+
+The mp4 grows while the session plays; data and gamepad file are written when the episode is decided. Names carry the
+writer's claim and a uuid (see `layout.staged_name`), so that a later writer knows what it may sweep away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from padreel.dataset import files, layout
+from padreel.dataset.layout import CAMERA, DatasetSpec, FileKind
+from padreel.dataset.remux import SpanWriter, keep_from
+from padreel.dataset.rows import Columns, data_file, episode_columns, pad_age
+from padreel.dataset.stats import Stats, column_stats, picture_stats, sample_keyframes
+from padreel.model import AppendUnit, EpisodeDraft, OpenSpan, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A complete, fsynced file in `staging/`: its name there, hex digest and size in bytes."""
+
+    kind: FileKind
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedEpisode:
+    """An episode's files (one of each kind) and what its metadata row says of its rows.
+
+    `from_timestamp` and `to_timestamp` are seconds in the mp4; `stats` is per feature and JSON-able; `pad_age_max` is
+    in seconds, -1 where no row has an EVENT.
+    """
+
+    files: tuple[StagedFile, ...]
+    length: int
+    from_timestamp: float
+    to_timestamp: float
+    stats: dict[str, Stats]
+    pad_age_max: float
+
+
+@dataclass(slots=True)
+class _Span:
+    writer: SpanWriter
+    stream: Stream
+    keyframes: list[int] = field(default_factory=list)  # display positions of the IDRs
+
+
+class Stage:
+    """The open spans of one writer. Blocking; one thread at a time.
+
+    Every method may raise OSError. After one, the spans' content is not to be relied on: `close()` and begin anew with
+    a new Stage, reading the units again. A span that is not open is a KeyError: a bug of the caller's.
+    """
+
+    def __init__(self, folder: Path, spec: DatasetSpec, claim: int) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._claim = claim
+        self._spans: dict[int, _Span] = {}
+
+    def open_span(self, effect: OpenSpan) -> None:
+        """Begin a staged mp4."""
+        if effect.span in self._spans:
+            raise ValueError(f"span {effect.span} is open already")
+        self._spans[effect.span] = _Span(SpanWriter(self._fresh("video"), effect.stream), effect.stream)
+
+    def append(self, effect: AppendUnit) -> None:
+        """Mux one access unit, in decode order."""
+        span = self._spans[effect.span]
+        span.writer.append(effect.index, effect.idr, effect.unit)
+        if effect.idr:
+            span.keyframes.append(effect.index)
+
+    def drop(self, span: int) -> None:
+        """Throw an open span and its file away."""
+        self._spans.pop(span).writer.discard()
+
+    def episode(
+        self, draft: EpisodeDraft, *, episode_index: int, first_row_index: int, task_index: int
+    ) -> StagedEpisode:
+        """Close the draft's span and write the episode's files; each is fsynced, `staging/` itself is not.
+
+        `first_row_index` is the dataset-wide index of the first row. Where this raises, nothing of the episode stays.
+        """
+        span = self._spans.pop(draft.span)
+        written = [span.writer.path]
+        try:
+            video = self._finish_video(span, draft, written)
+            columns = episode_columns(
+                self._spec,
+                draft,
+                episode_index=episode_index,
+                first_row_index=first_row_index,
+                task_index=task_index,
+            )
+            data = self._write("data", data_file(self._spec, columns), written)
+            gamepad = self._write("gamepad", gamepad_file(draft.events), written)
+            stats = self._stats(span, draft, columns, self._folder / video.name)
+        except BaseException:
+            span.writer.discard()
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+        start, length, fps = draft.first_row - draft.first_unit, len(draft.time_ns), self._spec.schema.fps
+        return StagedEpisode(
+            files=(video, data, gamepad),
+            length=length,
+            from_timestamp=start / fps,
+            to_timestamp=(start + length) / fps,
+            stats=stats,
+            pad_age_max=float(pad_age(draft).max()),
+        )
+
+    def close(self) -> None:
+        """Drop all open spans."""
+        while self._spans:
+            self._spans.popitem()[1].writer.discard()
+
+    def _fresh(self, kind: FileKind) -> Path:
+        return self._folder / layout.staged_name(self._claim, kind)
+
+    def _finish_video(self, span: _Span, draft: EpisodeDraft, written: list[Path]) -> StagedFile:
+        """The span's mp4, complete and durable, without the GOPs before the first unit."""
+        span.writer.close()
+        path = span.writer.path
+        if draft.first_unit > 0:
+            kept = self._fresh("video")
+            written.append(kept)
+            keep_from(path, kept, draft.first_unit, span.stream)
+            files.unlink(path)
+            path = kept
+        return _durable("video", path)
+
+    def _write(self, kind: FileKind, content: bytes, written: list[Path]) -> StagedFile:
+        path = self._fresh(kind)
+        written.append(path)
+        files.write_durable(path, content)
+        return StagedFile(kind, path.name, hashlib.sha256(content).hexdigest(), len(content))
+
+    def _stats(self, span: _Span, draft: EpisodeDraft, columns: Columns, video: Path) -> dict[str, Stats]:
+        """The statistics of every feature, in the features' order."""
+        found = {name: column_stats(values) for name, values in columns.items()}
+        sample = sample_keyframes(span.keyframes, draft.first_row, len(draft.time_ns))
+        positions = [index - draft.first_unit for index in sample]
+        found[CAMERA] = picture_stats(video, self._spec.schema.fps, positions)
+        return {name: found[name] for name in layout.features(self._spec)}
+
+
+def gamepad_file(events: Sequence[bytes]) -> bytes:
+    """EVENT payloads in the recorder's framing: each after its length, a little-endian uint32."""
+    return b"".join(struct.pack("<I", len(event)) + event for event in events)
+
+
+def _durable(kind: FileKind, path: Path) -> StagedFile:
+    """Fsync a file that FFmpeg wrote, and take its digest."""
+    files.probe("before fsync", path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256")
+        size = file.tell()
+    files.probe("after fsync", path)
+    return StagedFile(kind, path.name, digest.hexdigest(), size)

@@ -1,0 +1,165 @@
+"""Statistics of an episode and of a dataset, as LeRobot names and shapes them.
+
+A vector feature's figures have one number per slot, a scalar's one number, a camera's the shape (3, 1, 1) with pixel
+values in [0, 1]; `count` has the shape (1,). All are computed in float64 and are exact, with two exceptions:
+
+- A camera's figures come from a *sample*: at most `SAMPLED_KEYFRAMES` evenly spaced keyframes of the episode, all
+  their pixels; `count` is the number of pictures in the sample. An episode that begins inside a GOP and has no
+  keyframe of its own is represented by the keyframe that its decoding starts from.
+- The quantiles of a dataset are the mean of its episodes' quantiles weighted by `count`, which is what LeRobot's own
+  aggregation does; the exact ones cannot be had from the episodes' figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from padreel.dataset.remux import TICKS_PER_FRAME, system_errors
+from padreel.errors import CorruptShardError
+
+QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+SAMPLED_KEYFRAMES = 16
+
+Stats = dict[str, Any]  # figure -> nested lists of numbers
+
+
+def column_stats(values: NDArray[Any]) -> Stats:
+    """The figures of one column, shape (rows,) or (rows, slots), at least one row; lists of 1 or `slots` numbers.
+
+    Minimum and maximum of an integer column are integers.
+    """
+    if not len(values):
+        raise ValueError("statistics of no rows")
+    table = values.reshape(len(values), -1)
+    exact = table.astype(np.float64)
+    quantiles = np.quantile(exact, list(QUANTILES.values()), axis=0)
+    return {
+        "min": table.min(axis=0).tolist(),
+        "max": table.max(axis=0).tolist(),
+        "mean": exact.mean(axis=0).tolist(),
+        "std": exact.std(axis=0).tolist(),
+        "count": [len(values)],
+        **{name: quantiles[i].tolist() for i, name in enumerate(QUANTILES)},
+    }
+
+
+def sample_keyframes(keyframes: Sequence[int], first_row: int, rows: int) -> list[int]:
+    """Which display positions stand for the rows `first_row ... first_row + rows - 1`; at least one.
+
+    `keyframes` are the display positions of the IDRs, ascending, the first at or before `first_row`.
+    """
+    inside = [index for index in keyframes if first_row <= index < first_row + rows]
+    if not inside:
+        return [max(index for index in keyframes if index <= first_row)]
+    if len(inside) <= SAMPLED_KEYFRAMES:
+        return inside
+    step = (len(inside) - 1) / (SAMPLED_KEYFRAMES - 1)
+    return [inside[round(i * step)] for i in range(SAMPLED_KEYFRAMES)]
+
+
+def picture_stats(video: Path, fps: int, positions: Sequence[int]) -> Stats:
+    """The figures of the keyframes at these display positions of a finished span; each (3, 1, 1), in [0, 1].
+
+    Raises `CorruptShardError` where one of them is no keyframe or does not decode, and `OSError`.
+    """
+    histogram = np.zeros((3, 256), np.int64)
+    with system_errors(), av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"  # one picture at a time: threads would only add latency
+        for position in positions:
+            pixels = _decode_keyframe(container, stream, fps, position, video)
+            for channel in range(3):
+                histogram[channel] += np.bincount(pixels[:, channel], minlength=256)
+    return {
+        name: ([len(positions)] if name == "count" else [[[value / 255.0]] for value in values])
+        for name, values in _histogram_figures(histogram, len(positions)).items()
+    }
+
+
+def _decode_keyframe(container: Any, stream: Any, fps: int, position: int, video: Path) -> NDArray[np.uint8]:
+    """The picture's pixels, (height * width, 3) RGB."""
+    ticks = round(1 / (stream.time_base * fps * TICKS_PER_FRAME)) * TICKS_PER_FRAME
+    # The index is in decode order, and an IDR's DTS is 16 frames below its PTS: seeking by PTS would overshoot.
+    container.seek((position - 16) * ticks, stream=stream, backward=True)
+    for packet in container.demux(stream):
+        if packet.pts == position * ticks:
+            break
+    else:
+        raise CorruptShardError(f"{video.name}: no packet at display position {position}")
+    stream.codec_context.flush_buffers()
+    frames = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
+    stream.codec_context.flush_buffers()
+    if not packet.is_keyframe or len(frames) != 1:
+        raise CorruptShardError(
+            f"{video.name}: display position {position} gave {len(frames)} pictures, expected a keyframe that gives one"
+        )
+    rgb = frames[0].to_ndarray(format="rgb24")
+    return np.asarray(rgb, np.uint8).reshape(-1, 3)
+
+
+def _histogram_figures(histogram: NDArray[np.int64], count: int) -> dict[str, list[float]]:
+    """Exact figures, in [0, 255], of the values that a (channels, 256) histogram counts."""
+    levels = np.arange(256, dtype=np.float64)
+    figures: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std", "count", *QUANTILES)}
+    for counts in histogram:
+        total = int(counts.sum())
+        present = np.flatnonzero(counts)
+        mean = float(counts @ levels) / total
+        figures["min"].append(float(present[0]))
+        figures["max"].append(float(present[-1]))
+        figures["mean"].append(mean)
+        figures["std"].append(math.sqrt(float(counts @ (levels - mean) ** 2) / total))
+        cumulative = np.cumsum(counts)
+        for name, q in QUANTILES.items():
+            # Linear interpolation between the two neighbours in sorted order, as numpy's default does.
+            at = q * (total - 1)
+            low, high = np.searchsorted(cumulative, [math.floor(at), math.ceil(at)], side="right")
+            figures[name].append(float(low) + (at - math.floor(at)) * float(high - low))
+    figures["count"].append(count)
+    return figures
+
+
+def aggregate_stats(total: Mapping[str, Stats] | None, episode: Mapping[str, Stats]) -> dict[str, Stats]:
+    """The figures of a dataset after one more episode; `total` is None before the first.
+
+    Both are per feature, and both must be of the same features. Mean and deviation follow the parallel formula, so
+    that the order of episodes matters only by rounding.
+    """
+    if total is None:
+        return {name: dict(stats) for name, stats in episode.items()}
+    if total.keys() != episode.keys():
+        raise ValueError(f"statistics of {sorted(episode)}, expected {sorted(total)}")
+    return {name: _aggregate_feature(total[name], episode[name]) for name in total}
+
+
+def _aggregate_feature(a: Stats, b: Stats) -> Stats:
+    count_a, count_b = a["count"][0], b["count"][0]
+    count = count_a + count_b
+    share = count_b / count
+
+    def arrays(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.asarray(a[name], np.float64), np.asarray(b[name], np.float64)
+
+    mean_a, mean_b = arrays("mean")
+    std_a, std_b = arrays("std")
+    difference = mean_b - mean_a
+    variance = std_a**2 * (1 - share) + std_b**2 * share + difference**2 * share * (1 - share)
+    merged: Stats = {
+        # Not as float64: an integer column's extremes stay integers.
+        "min": np.minimum(a["min"], b["min"]).tolist(),
+        "max": np.maximum(a["max"], b["max"]).tolist(),
+        "mean": (mean_a + difference * share).tolist(),
+        "std": np.sqrt(variance).tolist(),
+        "count": [count],
+    }
+    for name in QUANTILES:
+        q_a, q_b = arrays(name)
+        merged[name] = (q_a + (q_b - q_a) * share).tolist()
+    return merged

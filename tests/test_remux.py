@@ -1,0 +1,199 @@
+"""The mp4 that SpanWriter makes holds every access unit untouched, at the time that LeRobot looks for it."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import video_source
+from video_source import Source, Unit, annex_b, encode, moving_pictures, read_mp4, write_span
+
+from padreel.dataset.remux import TICKS_PER_FRAME, SpanWriter, keep_from
+from padreel.errors import CorruptShardError
+from padreel.model import Stream
+
+RECORDED = ["melee_port1_480p", "melee_port2_180p25", "melee_port1_720p"]
+
+
+@pytest.fixture(scope="module")
+def sources(recordings: Path) -> dict[str, Source]:
+    found = {name: read_mp4(str(recordings / "sessions" / name / "capture.mp4")) for name in RECORDED}
+    found["annex b"] = annex_b(found["melee_port2_180p25"])
+    found["full range"] = encode(moving_pictures(30), full_range=True)
+    found["deep"] = encode(moving_pictures(70), gop=40, b_frames=16)
+    found["intra"] = encode(moving_pictures(60), gop=1, b_frames=0)
+    found["one"] = encode(moving_pictures(1))
+    found["slow"] = encode(moving_pictures(20), fps=7)  # below 20 fps the muxer takes a finer time base
+    return found
+
+
+SOURCES = [*RECORDED, "annex b", "full range", "deep", "intra", "one", "slow"]
+
+
+def length_prefixed(unit: bytes) -> bytes:
+    if not unit.startswith(video_source.START_CODE):
+        return unit
+    nals = unit.split(video_source.START_CODE)[1:]
+    return b"".join(len(nal).to_bytes(4, "big") + nal for nal in nals)
+
+
+def check_packets(path: Path, fps: int, units: Sequence[Unit]) -> None:
+    """Every packet is as it was meant: bytes, pts, dts, duration, flag."""
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        tick = Fraction(1, TICKS_PER_FRAME * fps)
+        found = [packet for packet in container.demux(video) if packet.dts is not None]
+        assert len(found) == len(units)
+        for j, (packet, unit) in enumerate(zip(found, units, strict=True)):
+            base = packet.time_base
+            assert packet.pts is not None and packet.dts is not None and packet.duration is not None
+            assert bytes(packet) == length_prefixed(unit.data)
+            assert packet.pts * base == unit.index * TICKS_PER_FRAME * tick
+            assert packet.dts * base == (j - 16) * TICKS_PER_FRAME * tick
+            assert packet.duration * base == TICKS_PER_FRAME * tick
+            assert packet.is_keyframe == unit.idr
+            assert not packet.is_discard and not packet.is_corrupt
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_packet_is_written_as_meant(sources: dict[str, Source], name: str, tmp_path: Path) -> None:
+    source = sources[name]
+    write_span(tmp_path / "span.mp4", source)
+    check_packets(tmp_path / "span.mp4", source.stream.fps, source.units)
+
+
+def test_the_sources_have_b_frames(sources: dict[str, Source]) -> None:
+    """Else the tests here prove little."""
+    for name in (*RECORDED, "deep"):
+        indexes = [unit.index for unit in sources[name].units]
+        assert indexes != sorted(indexes), name
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_pictures_are_the_source_s(sources: dict[str, Source], name: str, tmp_path: Path) -> None:
+    source = sources[name]
+    write_span(tmp_path / "span.mp4", source)
+    found = video_source.decode(str(tmp_path / "span.mp4"))
+    assert len(found) == len(source.pictures)
+    assert all(np.array_equal(a, b) for a, b in zip(found, source.pictures, strict=True))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_container_says_what_the_stream_says(sources: dict[str, Source], name: str, tmp_path: Path) -> None:
+    stream = sources[name].stream
+    write_span(tmp_path / "span.mp4", sources[name])
+    with av.open(str(tmp_path / "span.mp4")) as container:
+        video = container.streams.video[0]
+        context = video.codec_context
+        assert (context.width, context.height, context.codec_tag) == (stream.width, stream.height, "avc1")
+        assert context.color_range == stream.color_range
+        assert context.colorspace == stream.color_space
+        assert context.color_primaries == stream.color_primaries
+        assert context.color_trc == stream.color_transfer
+        if name != "annex b":
+            assert context.extradata == stream.extradata
+        assert video.average_rate == stream.fps
+        assert video.start_time == 0
+
+
+def test_it_is_a_plain_file(sources: dict[str, Source], tmp_path: Path) -> None:
+    """One index, at the end, and an edit list; no fragments."""
+    write_span(tmp_path / "span.mp4", sources["deep"])
+    content = (tmp_path / "span.mp4").read_bytes()
+    assert content.count(b"moov") == 1 and content.index(b"moov") > content.index(b"mdat")
+    assert b"moof" not in content and b"elst" in content
+
+
+def gops(source: Source) -> list[int]:
+    return [unit.index for unit in source.units if unit.idr]
+
+
+@pytest.mark.parametrize("name", ["melee_port1_480p", "annex b", "deep", "intra", "slow"])
+def test_keep_from_equals_writing_only_the_rest(sources: dict[str, Source], name: str, tmp_path: Path) -> None:
+    source = sources[name]
+    first = gops(source)[-1]
+    assert first > 0
+    write_span(tmp_path / "whole.mp4", source)
+    packets = keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", first, source.stream)
+    rest = [replace(unit, index=unit.index - first) for unit in source.units if unit.index >= first]
+    assert packets == len(rest)
+    check_packets(tmp_path / "kept.mp4", source.stream.fps, rest)
+    found = video_source.decode(str(tmp_path / "kept.mp4"))
+    assert all(np.array_equal(a, b) for a, b in zip(found, source.pictures[first:], strict=True))
+    write_span(tmp_path / "direct.mp4", source, rest)
+    assert (tmp_path / "kept.mp4").read_bytes() == (tmp_path / "direct.mp4").read_bytes()
+
+
+def test_keep_from_a_place_without_an_idr(sources: dict[str, Source], tmp_path: Path) -> None:
+    write_span(tmp_path / "whole.mp4", sources["deep"])
+    with pytest.raises(CorruptShardError, match="no IDR at display position 13"):
+        keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", 13, sources["deep"].stream)
+    assert not (tmp_path / "kept.mp4").exists()
+
+
+def test_keep_from_a_file_of_another_rate(sources: dict[str, Source], tmp_path: Path) -> None:
+    write_span(tmp_path / "whole.mp4", sources["deep"])
+    with pytest.raises(CorruptShardError, match="whole frames at 7 fps"):
+        keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", 40, replace(sources["deep"].stream, fps=7))
+
+
+def test_what_no_caller_may_ask_for(tmp_path: Path) -> None:
+    source = encode(moving_pictures(2))
+    with pytest.raises(ValueError, match="codec 'vp9', expected one of h264"):
+        SpanWriter(tmp_path / "span.mp4", replace(source.stream, codec="vp9"))
+    writer = SpanWriter(tmp_path / "span.mp4", source.stream)
+    with pytest.raises(ValueError, match="unit 0 is empty"):
+        writer.append(0, True, b"")
+    writer.append(0, True, source.units[0].data)
+    writer.close()
+    writer.close()
+    with pytest.raises(ValueError, match="after the span was closed"):
+        writer.append(1, False, source.units[1].data)
+
+
+def test_discard_takes_the_file_away(tmp_path: Path) -> None:
+    source = encode(moving_pictures(3))
+    writer = SpanWriter(tmp_path / "span.mp4", source.stream)
+    writer.append(0, True, source.units[0].data)
+    writer.discard()
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+    SpanWriter(tmp_path / "span.mp4", source.stream).discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 64 KiB: what a full disk does, without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_no_more_is_an_oserror(tmp_path: Path, small_files: None) -> None:
+    source = encode(moving_pictures(1))
+    writer = SpanWriter(tmp_path / "span.mp4", source.stream)
+    with pytest.raises(OSError, match=r"."):
+        for i in range(200):
+            writer.append(i, True, source.units[0].data)
+        writer.close()
+    try:
+        writer.discard()
+    except OSError:
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
+    stream = Stream("h264", 96, 64, 30, encode(moving_pictures(1)).stream.extradata)
+    with pytest.raises(FileNotFoundError):
+        SpanWriter(tmp_path / "missing" / "span.mp4", stream)
