@@ -69,5 +69,5 @@ def test_extreme_pads_stay_inside_every_size() -> None:
     ("number", "width", "height"), [(0, 159, 120), (0, 160, 119), (-1, 160, 120), (MAX_FRAME_NUMBER + 1, 160, 120)]
 )
 def test_what_cannot_be_drawn_is_refused(number: int, width: int, height: int) -> None:
-    with pytest.raises(ValueError, match="is too small|is not within"):
+    with pytest.raises(ValueError, match=r"is too small|is not within"):
         draw(number, width, height, PAD)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -9,12 +11,13 @@ from pathlib import Path
 import av
 import pytest
 from av.video.codeccontext import VideoCodecContext
+
 from padreel_schemas.recording import PublishedRecord, Recording
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import VideoFrame
-
 from padreel_shim.sample import write_session_folder
 from padreel_shim.scene import read_frame_number
+from padreel_shim.simulate import play, play_all, rigs_like
 from padreel_shim.synthetic import H264Encoder, SyntheticRig
 
 SECOND = 1_000_000_000
@@ -189,3 +192,45 @@ def test_the_encoder_gives_back_everything_at_the_end() -> None:
     units = [unit for number in range(7) for unit in encoder.encode(number, RIG.picture(number))]
     assert len(units) < 7
     assert sorted(unit.frame_index for unit in units + encoder.flush()) == list(range(7))
+
+
+class Sink:
+    """Collects what is published, with the loop's time at which it came."""
+
+    def __init__(self) -> None:
+        self.published: dict[bytes, list[PublishedRecord]] = {}
+        self.times: list[float] = []
+
+    async def publish(self, key: bytes, record: PublishedRecord) -> None:
+        self.published.setdefault(key, []).append(record)
+        self.times.append(asyncio.get_running_loop().time())
+
+
+def test_playing_publishes_every_record_in_order_under_one_key_each() -> None:
+    rigs = rigs_like(replace(RIG, seed="5", seconds=0.6), 3)
+    sink = Sink()
+    played = asyncio.run(play_all(rigs, sink, speed=math.inf))
+    assert list(rigs) == ["sim-5-0", "sim-5-1", "sim-5-2"]
+    assert [one.key.partition("@")[0] for one in played] == list(rigs)
+    for one, rig in zip(played, rigs.values(), strict=True):
+        assert sink.published[one.key.encode()] == list(rig.records())
+        assert one.records == len(sink.published[one.key.encode()])
+    again = asyncio.run(play_all(rigs, Sink(), speed=math.inf))
+    assert {one.key for one in again}.isdisjoint(one.key for one in played)
+
+
+def test_live_playing_publishes_nothing_before_its_time() -> None:
+    rig = replace(RIG, seconds=0.8)
+    sink = Sink()
+
+    async def run() -> tuple[float, float]:
+        started = asyncio.get_running_loop().time()
+        return started, (await play(rig, b"s@1", sink, speed=2.0)).behind_s
+
+    started, behind_s = asyncio.run(run())
+    misses = [
+        at - started - (record.time_ns - rig.start_ns) / 2e9
+        for at, record in zip(sink.times, sink.published[b"s@1"], strict=True)
+    ]
+    assert min(misses) > -0.005
+    assert behind_s >= 0

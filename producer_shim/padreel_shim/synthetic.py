@@ -1,6 +1,6 @@
 """A rig that does not exist: drawn pictures, a scripted pad, real H.264, the records a live rig publishes.
 
-Access units are length-prefixed with an avcC extradata, as in an mp4, because that is what recorders' files hold and what
+Access units are length-prefixed with an avcC extradata, as in an mp4: it is what recorders leave and what
 libx264 makes directly with `annexb=0`: the same bytes go to Kafka and into an mp4 without being rewritten.
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace
+
 from padreel_schemas.recording import PublishedRecord
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
-
 from padreel_shim.scene import draw
 from padreel_shim.script import PadScript, PadState
 
@@ -127,7 +127,7 @@ class SyntheticRig:
         return PadScript(self.seed, self.start_ns, int(self.seconds * 1_000_000_000))
 
     def frame_ns(self, frame_index: int) -> int:
-        """When frame `frame_index` (display order) was captured: the rate, with a capture's jitter; never steps back."""
+        """When frame `frame_index` (display order) was captured: the rate with some jitter; never steps back."""
         jitter = Random(f"{self.seed}/capture/{frame_index}").random()
         return self.start_ns + int((frame_index + 0.25 + jitter * 0.1) * 1_000_000_000 / self.fps)
 

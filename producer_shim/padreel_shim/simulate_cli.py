@@ -1,0 +1,138 @@
+"""The commands `padreel-shim simulate` and `padreel-shim sample`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from padreel_shim.producer import RigProducer
+from padreel_shim.sample import write_session_folder
+from padreel_shim.simulate import Played, play_all, rigs_like
+from padreel_shim.synthetic import SyntheticRig
+
+
+class SizeType(click.ParamType):
+    """A picture size such as 1280x720."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        width, _, height = value.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            self.fail(f"{value!r} is no size; expected one such as 1280x720", param, ctx)
+        return int(width), int(height)
+
+
+class RateType(click.ParamType):
+    """A frame rate: a number, or a fraction such as 30000/1001."""
+
+    name = "RATE"
+
+    def convert(self, value: str | Fraction, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        try:
+            rate = Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is no frame rate; expected one such as 30 or 30000/1001", param, ctx)
+        return rate
+
+
+class SpeedType(click.ParamType):
+    """How fast to play: a factor of real time, or `max`, which becomes infinity."""
+
+    name = "FACTOR|max"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            speed = float("inf") if value == "max" else float(value)
+        except ValueError:
+            speed = 0.0
+        if not speed > 0:
+            self.fail(f"{value!r} is no speed; expected a number above 0, or max", param, ctx)
+        return speed
+
+
+def _rig_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what the rigs are like."""
+    options: Sequence[Any] = (
+        click.option("--rigs", default=1, show_default=True, type=click.IntRange(1), help="How many rigs."),
+        click.option("--seconds", default=15.0, show_default=True, help="Length of each session."),
+        click.option("--fps", default="30", show_default=True, type=RateType(), help="Frames per second."),
+        click.option("--size", default="1280x720", show_default=True, type=SizeType(), help="Size of the pictures."),
+        click.option("--seed", default=0, show_default=True, help="The same seed gives the same sessions."),
+        click.option("--gop", default=60, show_default=True, help="Frames from one IDR to the next."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _rigs(
+    count: int, seed: int, seconds: float, fps: Fraction, size: tuple[int, int], gop: int, task: str, game_id: str
+) -> dict[str, SyntheticRig]:
+    try:
+        template = SyntheticRig(str(seed), seconds, *size, fps=fps, gop=gop, task=task, game_id=game_id)
+        return rigs_like(template, count)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@click.command()
+@_rig_options
+@click.option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
+@click.option(
+    "--bootstrap-servers",
+    required=True,
+    envvar="KAFKA_BOOTSTRAP_SERVERS",
+    show_envvar=True,
+    help="Kafka brokers, host:port[,host:port...].",
+)
+@click.option("--frames-topic", default="padreel.frames", show_default=True, help="Topic of the video frames.")
+@click.option("--pads-topic", default="padreel.gamepad", show_default=True, help="Topic of the gamepad states.")
+@click.option("--task", default="", help="What the players are asked to do; empty: the consumer's default.")
+@click.option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
+def simulate(
+    rigs: int,
+    seconds: float,
+    fps: Fraction,
+    size: tuple[int, int],
+    seed: int,
+    gop: int,
+    speed: float,
+    bootstrap_servers: str,
+    frames_topic: str,
+    pads_topic: str,
+    task: str,
+    game_id: str,
+) -> None:
+    """Play synthetic rigs: numbered pictures, H.264 with B-frames, a scripted pad."""
+    sessions = _rigs(rigs, seed, seconds, fps, size, gop, task, game_id)
+
+    async def run() -> Sequence[Played]:
+        async with RigProducer(bootstrap_servers, frames_topic=frames_topic, pads_topic=pads_topic) as producer:
+            return await play_all(sessions, producer, speed=speed)
+
+    for played in asyncio.run(run()):
+        late = f", at most {played.behind_s:.2f} s behind its clock" if played.behind_s > 0.1 else ""
+        click.echo(f"{played.key}: {played.records} records published{late}")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_rig_options
+def sample(folder: Path, rigs: int, seconds: float, fps: Fraction, size: tuple[int, int], seed: int, gop: int) -> None:
+    """Write synthetic sessions into FOLDER, each a folder as a recorder leaves it."""
+    for name, rig in _rigs(rigs, seed, seconds, fps, size, gop, "", "").items():
+        try:
+            write_session_folder(folder / name, rig)
+        except FileExistsError as error:
+            raise click.ClickException(f"{folder / name}: exists already, expected a name that is free") from error
+        click.echo(f"{folder / name}: {rig.frame_count} frames")
