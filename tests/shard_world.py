@@ -176,7 +176,7 @@ def episode_effects(i: int, length: int = 3, task: str = "") -> list[Effect]:
 def rejected_effects(i: int) -> list[Effect]:
     rejection = SessionRejection(f"session-{i}@{i:x}", "rig-1", CloseReason.SCHEMA, "25 fps, expected 30", i, i)
     state = PartitionState(frames_next=i + 1)
-    return [OpenSpan(i, STREAM), DropSpan(i), Commit(state, {Fate.REJECTED: 1}, rejection=rejection)]
+    return [OpenSpan(i, STREAM), DropSpan(i), Commit(state, {Fate.REJECTED: 1}, rejections=(rejection,))]
 
 
 def progress_effects(i: int) -> list[Effect]:

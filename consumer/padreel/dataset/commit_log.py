@@ -117,7 +117,7 @@ class Entry:
     totals: Totals
     previous_episode: int | None  # the N of the latest episode before this commit
     episode: Episode | None = None
-    rejection: SessionRejection | None = None
+    rejections: tuple[SessionRejection, ...] = ()  # a commit of any kind may carry some
     lost: Lost | None = None
 
 

@@ -57,22 +57,15 @@ def claim(last: Entry | None, writer: str, source: Source) -> Entry:
 
 def following(last: Entry, commit: Commit, staged: Staged | None, task: str, aggregate: Aggregate) -> Entry:
     """The commit that follows `last`, a commit of the same claim; `staged` goes with `commit.episode`."""
-    totals = _accounted(last.totals, commit)
+    totals = _with_accounted(last.totals, commit)
     episode = None
     kind = Kind.PROGRESS
     if commit.episode is not None and staged is not None:
         kind = Kind.EPISODE
         totals = _with_episode(totals, commit.episode, staged, task, commit.state, aggregate)
         episode = _episode(last.totals, totals, commit.episode, staged, task)
-    if commit.rejection is not None:
-        kind = Kind.REJECTED if episode is None else kind
-        rejection = commit.rejection
-        skipped = SkippedSession(rejection.key, rejection.reason.value, rejection.detail)
-        totals = replace(
-            totals,
-            skipped_count=totals.skipped_count + 1,
-            skipped=(*totals.skipped, skipped)[-NAMES_KEPT:],
-        )
+    elif commit.rejections:
+        kind = Kind.REJECTED
     return replace(
         last,
         n=last.n + 1,
@@ -82,7 +75,7 @@ def following(last: Entry, commit: Commit, staged: Staged | None, task: str, agg
         totals=totals,
         previous_episode=_latest_episode(last),
         episode=episode,
-        rejection=commit.rejection,
+        rejections=commit.rejections,
         lost=None,
     )
 
@@ -96,13 +89,19 @@ def _latest_episode(entry: Entry) -> int | None:
     return entry.n if entry.episode is not None else entry.previous_episode
 
 
-def _accounted(totals: Totals, commit: Commit) -> Totals:
+def _with_accounted(totals: Totals, commit: Commit) -> Totals:
     accounted = {
         fate: count
         for fate in Fate
         if (count := totals.accounted.get(fate, 0) + commit.accounted.get(fate, 0)) or fate in totals.accounted
     }
-    return replace(totals, accounted=accounted)
+    skipped = [SkippedSession(one.key, one.reason.value, one.detail) for one in commit.rejections]
+    return replace(
+        totals,
+        accounted=accounted,
+        skipped_count=totals.skipped_count + len(skipped),
+        skipped=(*totals.skipped, *skipped)[-NAMES_KEPT:],
+    )
 
 
 def _with_episode(

@@ -22,31 +22,31 @@ from padreel.dataset.stats import aggregate_stats
 from padreel.errors import DatasetError, FencedError
 from padreel.model import (
     AppendUnit,
-    CloseReason,
     Commit,
     DropSpan,
     Effect,
     EndReason,
     OpenSpan,
     PartitionState,
+    SessionRejection,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What one commit did, for progress lines and metrics. Frames are rows; times are seconds."""
+    """What one commit did, for progress lines and metrics; from `episode_index` on it speaks of the episode, if any."""
 
     n: int
     kind: Kind
-    episode_index: int | None
-    key: str | None
-    reason: EndReason | CloseReason | None
-    detail: str
-    frames: int
-    seconds: float
-    pad_age_max: float
-    forced: int
-    late: int
+    rejections: tuple[SessionRejection, ...] = ()
+    episode_index: int | None = None
+    key: str | None = None
+    reason: EndReason | None = None
+    frames: int = 0  # rows
+    seconds: float = 0.0  # of video
+    pad_age_max: float = 0.0  # seconds
+    forced: int = 0
+    late: int = 0
 
 
 @dataclass(slots=True)
@@ -220,13 +220,10 @@ class Shard:
         return error
 
     def _stage_commit(self, commit: Commit) -> _Pending:
-        draft, rejection = commit.episode, commit.rejection
+        draft = commit.episode
         if draft is None:
             entry = entries.following(self._last, commit, None, "", aggregate_stats)
-            key = rejection.key if rejection else None
-            reason = rejection.reason if rejection else None
-            detail = rejection.detail if rejection else ""
-            return _Pending(entry, Committed(entry.n, entry.kind, None, key, reason, detail, 0, 0.0, 0.0, 0, 0))
+            return _Pending(entry, Committed(entry.n, entry.kind, rejections=commit.rejections))
         self.check_tail()
         publish.check_unclaimed(self.path, self._last.n + 1, self._folder)
         totals = self._last.totals
@@ -256,9 +253,9 @@ class Shard:
                 n=entry.n,
                 kind=entry.kind,
                 episode_index=totals.episodes,
+                rejections=commit.rejections,
                 key=draft.key,
                 reason=draft.reason,
-                detail="",
                 frames=made.length,
                 seconds=made.to_timestamp - made.from_timestamp,
                 pad_age_max=made.pad_age_max,
