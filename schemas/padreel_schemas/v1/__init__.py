@@ -1,1 +1,1 @@
-"""Messages of the package padreel.v1."""
+"""The messages of `padreel.v1`: `gamepad_pb2.GamepadState` and `video_pb2.VideoFrame`."""

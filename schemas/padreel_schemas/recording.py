@@ -1,0 +1,384 @@
+"""A recorder's session folder, and how it becomes the records of a live rig.
+
+The folder holds three files:
+
+- `capture.mp4`, one video stream; its packets are published as they are, never decoded;
+- `sync.csv`, with the header `frame_index,monotonic_ns,pts` and one row per picture: the order of the rows is the
+  display order, whatever the frame_index column says;
+- `actions.bin`, one record per change of the pad: a little-endian uint32 length and a GamepadState payload.
+
+The same folder gives the same records, byte for byte, however often it is read: a publisher that was interrupted
+goes on by skipping as many records as were acknowledged.
+"""
+
+from __future__ import annotations
+
+import csv
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.stream import VideoStream as AvVideoStream
+from google.protobuf.message import DecodeError
+
+from padreel_schemas import h264
+from padreel_schemas.v1.gamepad_pb2 import GamepadState
+from padreel_schemas.v1.video_pb2 import SessionInfo, VideoFrame, VideoStream
+
+VIDEO, SYNC, PADS = "capture.mp4", "sync.csv", "actions.bin"
+SYNC_HEADER = ["frame_index", "monotonic_ns", "pts"]
+MAX_PAD_BYTES = 65_536
+HEARTBEAT_NS = 1_000_000_000
+CODECS = frozenset({"h264"})
+_INT64_END = 2**63
+_UINT32_END = 2**32
+
+
+class RecordingError(Exception):
+    """A session folder that cannot be used; names the file, what was found and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRow:
+    """One row of `sync.csv`. `monotonic_ns` and `pts` are in nanoseconds."""
+
+    frame_index: int
+    monotonic_ns: int
+    pts: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRecord:
+    """One record to publish: to which topic, when by the rig's clock, and the serialised message."""
+
+    topic: Literal["frames", "pads"]
+    time_ns: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Pad:
+    time_ns: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is known of a recording before its packets are streamed. `ranks[j]` is packet j's display position."""
+
+    stream: VideoStream
+    ranks: list[int]
+    rows: list[SyncRow]
+    times: list[int]
+    pads: list[_Pad]
+    warnings: list[str]
+
+
+def read_sync_csv(path: Path) -> list[SyncRow]:
+    """Return the rows in the file's order.
+
+    Raises RecordingError where the file cannot be read, has another header or a row that is not three integers.
+    """
+    rows: list[SyncRow] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if [name.strip() for name in header] != SYNC_HEADER:
+                raise RecordingError(f"{path}: header is {','.join(header)!r}, expected {','.join(SYNC_HEADER)!r}")
+            for cells in reader:
+                if cells:
+                    rows.append(_sync_row(path, reader.line_num, cells))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordingError(_unreadable(path, error)) from error
+    return rows
+
+
+def _sync_row(path: Path, line: int, cells: Sequence[str]) -> SyncRow:
+    where = f"{path}: line {line}"
+    if len(cells) != len(SYNC_HEADER):
+        raise RecordingError(f"{where}: {len(cells)} fields, expected {len(SYNC_HEADER)} ({','.join(SYNC_HEADER)})")
+    numbers = []
+    for name, cell in zip(SYNC_HEADER, cells, strict=True):
+        try:
+            number = int(cell)
+        except ValueError as error:
+            raise RecordingError(f"{where}: {name} is {cell!r}, expected an integer") from error
+        lowest = -_INT64_END if name == "pts" else 0
+        if not lowest <= number < _INT64_END:
+            raise RecordingError(f"{where}: {name} is {number}, expected {lowest} to {_INT64_END - 1}")
+        numbers.append(number)
+    return SyncRow(*numbers)
+
+
+def read_actions_bin(path: Path) -> tuple[list[bytes], str | None]:
+    """Return the payloads in the file's order, and a warning where the last one is cut (it is left out).
+
+    Raises RecordingError where the file cannot be read or a length is beyond what a pad's state can have.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecordingError(_unreadable(path, error)) from error
+    payloads: list[bytes] = []
+    at = 0
+    while at < len(data):
+        where = f"{path}: record {len(payloads)} at byte {at}"
+        if len(data) - at < 4:
+            return payloads, f"{where} is cut: {len(data) - at} of its 4 length bytes; left out"
+        (size,) = struct.unpack_from("<I", data, at)
+        if size > MAX_PAD_BYTES:
+            raise RecordingError(f"{where} has length {size}, expected at most {MAX_PAD_BYTES}: the file is damaged")
+        payload = data[at + 4 : at + 4 + size]
+        if len(payload) < size:
+            return payloads, f"{where} is cut: {len(payload)} of its {size} bytes; left out"
+        payloads.append(payload)
+        at += 4 + size
+    return payloads, None
+
+
+class Recording:
+    """A session folder. Nothing is read before the first attribute that needs it; then the folder is checked.
+
+    Every attribute but `path` and `name` raises RecordingError where the folder cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        """The session's name: the folder's."""
+        return self.path.resolve().name
+
+    @property
+    def stream(self) -> VideoStream:
+        """How the pictures are encoded, as on every keyframe."""
+        return self._content.stream
+
+    @property
+    def frame_count(self) -> int:
+        return len(self._content.ranks)
+
+    @property
+    def sync(self) -> list[SyncRow]:
+        """The rows of `sync.csv`, one per frame in display order."""
+        return self._content.rows
+
+    @property
+    def event_count(self) -> int:
+        """How many whole EVENTs `actions.bin` holds."""
+        return len(self._content.pads)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was repaired or left out, one sentence each, naming the file."""
+        return self._content.warnings
+
+    def records(self, *, rig_id: str = "", task: str = "", game_id: str = "") -> Iterator[PublishedRecord]:
+        """Yield all records in the order and at the times at which a live rig would have published them.
+
+        Frames come in decode order; where pictures are reordered a frame's `time_ns` is the latest of the
+        capture times so far, since an encoder can hand it out no earlier. A HEARTBEAT stands at a frame's time about
+        once a second, after all EVENTs up to it; both topics end with END.
+        """
+        content = self._content
+        session = SessionInfo(rig_id=rig_id, task=task, game_id=game_id, heartbeats=True)
+        frames = self._frames(content, session)
+        pads = iter(content.pads)
+        pad = next(pads, None)
+        heartbeat_ns: int | None = None
+        last_ns = 0
+        for frame in frames:
+            last_ns = frame.time_ns
+            while pad is not None and pad.time_ns <= last_ns:
+                yield PublishedRecord("pads", pad.time_ns, pad.payload)
+                pad = next(pads, None)
+            if heartbeat_ns is None or last_ns - heartbeat_ns >= HEARTBEAT_NS:
+                heartbeat_ns = last_ns
+                beat = GamepadState(monotonic_ns=last_ns, kind=GamepadState.HEARTBEAT)
+                yield PublishedRecord("pads", last_ns, beat.SerializeToString(deterministic=True))
+            yield frame
+        while pad is not None:
+            last_ns = pad.time_ns
+            yield PublishedRecord("pads", pad.time_ns, pad.payload)
+            pad = next(pads, None)
+        count = len(content.ranks)
+        pad_end = GamepadState(monotonic_ns=last_ns, kind=GamepadState.END)
+        frame_end = VideoFrame(
+            sequence=count, frame_index=count, monotonic_ns=last_ns, kind=VideoFrame.END, frame_count=count
+        )
+        yield PublishedRecord("pads", last_ns, pad_end.SerializeToString(deterministic=True))
+        yield PublishedRecord("frames", last_ns, frame_end.SerializeToString(deterministic=True))
+
+    def _frames(self, content: _Content, session: SessionInfo) -> Iterator[PublishedRecord]:
+        """Yield the frames in decode order, `time_ns` never going back. Packets are read one at a time."""
+        prefix = h264.length_size(content.stream.extradata)
+        latest_ns = 0
+        count = 0
+        video_path = self.path / VIDEO
+        try:
+            with av.open(str(video_path)) as container:
+                for packet in _packets(container.streams.video[0]):
+                    if count == len(content.ranks):
+                        raise RecordingError(f"{video_path}: has more frames than the {count} it had when it was opened")
+                    rank = content.ranks[count]
+                    row = content.rows[rank]
+                    unit = bytes(packet)
+                    frame = VideoFrame(
+                        sequence=count,
+                        frame_index=rank,
+                        monotonic_ns=content.times[rank],
+                        pts=row.pts,
+                        access_unit=unit,
+                    )
+                    if packet.is_keyframe or h264.has_idr(unit, prefix):
+                        frame.keyframe = True
+                        frame.stream.CopyFrom(content.stream)
+                        frame.session.CopyFrom(session)
+                    latest_ns = max(latest_ns, content.times[rank])
+                    count += 1
+                    yield PublishedRecord("frames", latest_ns, frame.SerializeToString(deterministic=True))
+        except (OSError, FFmpegError) as error:
+            raise RecordingError(_unreadable(video_path, error)) from error
+        if count != len(content.ranks):
+            raise RecordingError(f"{video_path}: ends after {count} frames, had {len(content.ranks)} when it was opened")
+
+    @cached_property
+    def _content(self) -> _Content:
+        if not self.path.is_dir():
+            raise RecordingError(f"{self.path}: is no folder, expected one with {VIDEO}, {SYNC} and {PADS}")
+        sync_path, pads_path = self.path / SYNC, self.path / PADS
+        rows = read_sync_csv(sync_path)
+        stream, ranks = _read_video(self.path / VIDEO)
+        if len(rows) != len(ranks):
+            raise RecordingError(f"{sync_path}: {len(rows)} rows, but {VIDEO} has {len(ranks)} frames; expected as many")
+        times, warnings = _forward_times(sync_path, rows)
+        payloads, cut = read_actions_bin(pads_path)
+        pads, stepped = _forward_pads(pads_path, payloads)
+        warnings += stepped
+        if cut is not None:
+            warnings.append(cut)
+        if not pads:
+            warnings.append(f"{pads_path}: no EVENT; every frame gets the neutral pad")
+        return _Content(stream, ranks, rows, times, pads, warnings)
+
+
+def _packets(video: AvVideoStream) -> Iterator[Packet]:
+    """Yield the stream's packets in decode order without the empty one that ends a demux."""
+    for packet in video.container.demux(video):
+        if packet.size:
+            yield packet
+
+
+def _read_video(path: Path) -> tuple[VideoStream, list[int]]:
+    """Return the stream and each packet's display position, from the timestamps alone."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise RecordingError(f"{path}: no video stream, expected one")
+            video = container.streams.video[0]
+            stream = _stream(path, video)
+            stamps: list[int] = []
+            hidden = 0
+            for packet in _packets(video):
+                if packet.pts is None:
+                    raise RecordingError(f"{path}: frame {len(stamps)} in decode order has no pts")
+                hidden += packet.is_discard
+                stamps.append(packet.pts)
+    except (OSError, FFmpegError) as error:
+        raise RecordingError(_unreadable(path, error)) from error
+    if not stamps:
+        raise RecordingError(f"{path}: no frames, expected at least one")
+    if hidden:
+        raise RecordingError(
+            f"{path}: its edit list hides {hidden} of {len(stamps)} frames, expected none hidden; "
+            "copy it without the edit list"
+        )
+    ordered = sorted(stamps)
+    if any(one == other for one, other in zip(ordered, ordered[1:], strict=False)):
+        raise RecordingError(f"{path}: two frames have one pts, so their order is unknown; expected one frame per pts")
+    return stream, [bisect_left(ordered, stamp) for stamp in stamps]
+
+
+def _stream(path: Path, video: AvVideoStream) -> VideoStream:
+    context = video.codec_context
+    if context.name not in CODECS:
+        raise RecordingError(f"{path}: codec is {context.name}, expected {' or '.join(sorted(CODECS))}")
+    if not context.extradata:
+        raise RecordingError(f"{path}: no extradata (avcC or parameter sets), expected one")
+    if context.width <= 0 or context.height <= 0:
+        raise RecordingError(f"{path}: picture size is {context.width}x{context.height}, expected one above 0x0")
+    rate = video.average_rate or video.guessed_rate
+    if not rate or rate <= 0:
+        raise RecordingError(f"{path}: frame rate is unknown")
+    rate = Fraction(rate).limit_denominator(1_000_000)
+    if not 0 < rate.numerator < _UINT32_END:
+        raise RecordingError(f"{path}: frame rate is {rate}, which no camera has")
+    return VideoStream(
+        codec=context.name,
+        width=context.width,
+        height=context.height,
+        fps_num=rate.numerator,
+        fps_den=rate.denominator,
+        extradata=context.extradata,
+        color_range=int(context.color_range),
+        color_space=int(context.colorspace),
+        color_primaries=int(context.color_primaries),
+        color_transfer=int(context.color_trc),
+    )
+
+
+def _forward_times(path: Path, rows: Sequence[SyncRow]) -> tuple[list[int], list[str]]:
+    """Return the capture times in display order, those that step back raised to their predecessor's."""
+    times: list[int] = []
+    raised: list[int] = []
+    for position, row in enumerate(rows):
+        time_ns = row.monotonic_ns
+        if times and time_ns < times[-1]:
+            raised.append(position)
+            time_ns = times[-1]
+        times.append(time_ns)
+    if not raised:
+        return times, []
+    what = f"{path}: the clock steps back at {len(raised)} of {len(rows)} rows, first at row {raised[0]}"
+    return times, [f"{what}; raised to the time before"]
+
+
+def _forward_pads(path: Path, payloads: Sequence[bytes]) -> tuple[list[_Pad], list[str]]:
+    """Return the EVENTs, their payloads untouched but where a time steps back: that one is written anew."""
+    pads: list[_Pad] = []
+    raised: list[int] = []
+    for position, payload in enumerate(payloads):
+        where = f"{path}: record {position}"
+        try:
+            state = GamepadState.FromString(payload)
+        except DecodeError as error:
+            raise RecordingError(f"{where} is no GamepadState: {error}") from error
+        if state.kind != GamepadState.EVENT:
+            raise RecordingError(f"{where} has kind {state.kind}, expected {GamepadState.EVENT} (EVENT)")
+        if state.monotonic_ns >= _INT64_END:
+            raise RecordingError(f"{where}: monotonic_ns is {state.monotonic_ns}, expected at most {_INT64_END - 1}")
+        if pads and state.monotonic_ns < pads[-1].time_ns:
+            raised.append(position)
+            state.monotonic_ns = pads[-1].time_ns
+            payload = state.SerializeToString(deterministic=True)
+        pads.append(_Pad(state.monotonic_ns, payload))
+    if not raised:
+        return pads, []
+    what = f"{path}: the clock steps back at {len(raised)} of {len(payloads)} records, first at record {raised[0]}"
+    return pads, [f"{what}; raised to the time before"]
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: is missing, expected {VIDEO}, {SYNC} and {PADS} in a session folder"
+    return f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
