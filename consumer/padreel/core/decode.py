@@ -294,4 +294,5 @@ def _unparsable(topic: Topic, record: RawRecord, key: str, message: str, error: 
 
 
 def _rejected(topic: Topic, record: RawRecord, key: str | None, fault: _Fault) -> Rejected:
-    return Rejected(topic, record.offset, key, fault.reason, f"{topic} record at offset {record.offset}: {fault.detail}")
+    detail = f"{topic} record at offset {record.offset}: {fault.detail}"
+    return Rejected(topic, record.offset, key, fault.reason, detail)
