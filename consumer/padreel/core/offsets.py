@@ -1,0 +1,91 @@
+"""What is accounted, and what a commit must remember so that reading can go on from it.
+
+A record is *accounted* when it is committed, or dropped and counted. `next` of a topic is the lowest offset
+that is not accounted and not carried by value in a session's state. Closed sessions are remembered until both
+`next` have passed them by `dedupe_horizon` records, so that what a publisher sends again is still dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from padreel.core.session import Positions, Session
+from padreel.model import ClosedSession, CloseReason, Commit, Fate, LastRecord, OpenSession, PartitionState, Topic
+
+
+class Ledger:
+    """Counts frame records exactly once over restarts, and remembers closed sessions."""
+
+    def __init__(self, closed: Mapping[str, ClosedSession], horizon: int) -> None:
+        self.closed = dict(closed)
+        self._horizon = horizon
+        self._counted: dict[Fate, int] = {}  # since the last commit
+        self._loose: list[tuple[int, Fate, str | None]] = []  # records of no session
+
+    def drop(self, offset: int, fate: Fate, key: str | None) -> None:
+        """Note a frame record that belongs to no session (yet)."""
+        self._loose.append((offset, fate, key))
+
+    def claim_loose(self, key: str) -> list[tuple[int, Fate]]:
+        """Hand the records noted for a session over to it when it opens."""
+        mine = [(offset, fate) for offset, fate, owner in self._loose if owner == key and fate is Fate.STALE]
+        if mine:
+            self._loose = [d for d in self._loose if d[2] != key or d[1] is not Fate.STALE]
+        return mine
+
+    def closed_record(self, topic: Topic, key: str, offset: int) -> bool:
+        """Whether `key` is closed; if so the record is dropped, and counted if it was not before."""
+        entry = self.closed.get(key)
+        if entry is None:
+            return False
+        if topic is Topic.PADS:
+            self.closed[key] = replace(entry, pads=max(entry.pads, offset + 1))
+        elif offset >= entry.frames:
+            self._count(Fate.STALE)
+            self.closed[key] = replace(entry, frames=offset + 1)
+        return True
+
+    def _count(self, fate: Fate) -> None:
+        self._counted[fate] = self._counted.get(fate, 0) + 1
+
+    def close(self, session: Session, reason: CloseReason, at: Positions) -> None:
+        """Remember a session that takes no more records: first offset not seen, as of *this* reading."""
+        frames = 0 if session.last_frame is None else session.last_frame + 1
+        pads = at.pads if session.last_pad is None else min(session.last_pad + 1, at.pads)
+        self.closed[session.key] = ClosedSession(max(session.resume, min(frames, at.frames)), pads, reason)
+        session.count_below(at.frames, self._counted)
+
+    def commit(
+        self, sessions: dict[str, Session], at: Positions, last: tuple[LastRecord | None, LastRecord | None]
+    ) -> Commit:
+        """Compute the state to go on from, and count what it leaves behind; expires dormant sessions."""
+        open_: dict[str, OpenSession] = {}
+        frames_next, pads_next = at
+        for key, session in sessions.items():
+            state, holds_frames, holds_pads = session.snapshot(at)
+            session.count_below(state.resume, self._counted)
+            frames_next = min(frames_next, state.resume) if holds_frames else frames_next
+            pads_next = min(pads_next, state.pads_resume) if holds_pads else pads_next
+            open_[key] = state
+        for _, fate, _ in (drop for drop in self._loose if drop[0] < frames_next):
+            self._count(fate)
+        self._loose = [drop for drop in self._loose if drop[0] >= frames_next]
+        reached = Positions(frames_next, pads_next)
+        for key in [key for key, session in sessions.items() if self._expired(session, reached)]:
+            del open_[key], sessions[key]
+            self.closed[key] = ClosedSession(frames_next, pads_next, CloseReason.EXPIRED)
+        self.closed = {key: e for key, e in self.closed.items() if not self._beyond(e.frames, e.pads, reached)}
+        state = PartitionState(*reached, *at, open_, dict(self.closed), *last)
+        counted, self._counted = self._counted, {}
+        return Commit(state, counted)
+
+    def _beyond(self, frames: int, pads: int, reached: Positions) -> bool:
+        return reached.frames >= frames + self._horizon and reached.pads >= pads + self._horizon
+
+    def _expired(self, session: Session, reached: Positions) -> bool:
+        if not session.dormant or session.segments:
+            return False
+        frames = 0 if session.last_frame is None else session.last_frame + 1
+        pads = 0 if session.last_pad is None else session.last_pad + 1
+        return self._beyond(frames, pads, reached)

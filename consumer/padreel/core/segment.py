@@ -1,0 +1,203 @@
+"""Segments: unbroken decode sequences from an IDR, read off in display order.
+
+Frames arrive in decode order and are rows in display order. A segment keeps what is not yet *carved*: frames
+that are undecided, or that lie behind one that has not arrived. At its cut the rows are the unbroken display
+prefix of what was decoded; what lies behind a hole is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, insort
+from typing import NamedTuple
+
+from padreel.core.align import NO_EVENT, Join
+from padreel.model import EndReason, Frame, SessionInfo, Stream
+
+
+class Received(NamedTuple):
+    """A session's maxima over the frames received: latest time, and one more than the highest frame_index."""
+
+    time_ns: int | None
+    frame_index: int
+
+
+class Key(NamedTuple):
+    """An IDR at which reading can begin again; `before` is what had been received when it came."""
+
+    frame_index: int
+    offset: int
+    sequence: int
+    before: Received
+
+
+class _Frame:
+    """A frame that is not carved yet. `serial` is set once `decided`."""
+
+    __slots__ = ("arrived_ns", "decided", "forced", "offset", "row", "serial", "time_ns")
+
+    def __init__(self, offset: int, time_ns: int, arrived_ns: int) -> None:
+        self.offset = offset
+        self.time_ns = time_ns
+        self.arrived_ns = arrived_ns
+        self.decided = self.row = self.forced = False
+        self.serial = NO_EVENT
+
+
+class Segment:
+    """One segment of a session; it becomes one episode, or none if all of it is idle.
+
+    All positions are `frame_index` values; the span's display position of one is `frame_index - first_index`.
+    """
+
+    __slots__ = (
+        "_gop",
+        "_pending",
+        "cut",
+        "first_index",
+        "first_ns",
+        "idle",
+        "info",
+        "keys",
+        "lowest_serial",
+        "next_index",
+        "received",
+        "row_forced",
+        "row_index",
+        "row_offsets",
+        "row_serials",
+        "row_times",
+        "span",
+        "stream",
+    )
+
+    def __init__(self, span: int, stream: Stream, info: SessionInfo, first_index: int, first_ns: int) -> None:
+        self.span, self.stream, self.info = span, stream, info
+        self.first_index = self.next_index = first_index
+        self.first_ns = first_ns  # a split counts from here, kept or not
+        self.received = 0
+        self.cut: EndReason | None = None
+        self.keys: list[Key] = []
+        self.idle: array[int] = array("q")  # offsets of trimmed frames, not yet counted
+        self.row_index = first_index  # of the first row
+        self.row_times: array[int] = array("q")
+        self.row_offsets: array[int] = array("q")
+        self.row_serials: array[int] = array("q")
+        self.row_forced = bytearray()
+        self.lowest_serial: int | None = None  # that a decided frame is paired with
+        self._pending: dict[int, _Frame] = {}
+        self._gop: list[tuple[int, int]] = []  # (frame_index, time_ns) from the last IDR on, sorted
+
+    # ---- decode side
+
+    def contradicts(self, frame_index: int, time_ns: int) -> bool:
+        """Whether a frame below the highest index received disagrees in order with its GOP."""
+        gop = self._gop
+        at = bisect_left(gop, (frame_index,))
+        if at == 0 or (at < len(gop) and gop[at][0] == frame_index):
+            return True  # before the IDR, or a second frame in one place
+        return time_ns < gop[at - 1][1] or (at < len(gop) and time_ns > gop[at][1])
+
+    def add(self, frame: Frame, before: Received, now_ns: int) -> None:
+        """Take the next frame in decode order."""
+        if frame.idr:
+            self.keys.append(Key(frame.frame_index, frame.offset, frame.sequence, before))
+            self._gop = [(frame.frame_index, frame.time_ns)]
+        else:
+            insort(self._gop, (frame.frame_index, frame.time_ns))
+        self.received += 1
+        self._pending[frame.frame_index] = _Frame(frame.offset, frame.time_ns, now_ns)
+
+    def dense_at(self, frame_index: int) -> bool:
+        """Whether exactly the frames before `frame_index` have been received."""
+        return self.received == frame_index - self.first_index
+
+    # ---- display side
+
+    @property
+    def undecided(self) -> int:
+        return sum(not frame.decided for frame in self._pending.values())
+
+    @property
+    def pending(self) -> int:
+        return len(self._pending)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is cut and every frame is a row, idle, or behind a hole."""
+        return self.cut is not None and not self._pending
+
+    @property
+    def rows(self) -> int:
+        return len(self.row_times)
+
+    def settle(self, join: Join) -> array[int]:
+        """Carve every frame that is decided and next in display order.
+
+        Returns:
+            The offsets of the frames that a cut leaves behind a hole.
+        """
+        while (frame := self._pending.get(self.next_index)) is not None:
+            if not frame.decided and not self._decide(frame, join, force=False):
+                return array("q")
+            del self._pending[self.next_index]
+            self._carve(frame)
+            self.next_index += 1
+        holes: array[int] = array("q")
+        if self.cut is not None:
+            holes.extend(frame.offset for frame in self._pending.values())
+            self._pending.clear()
+        # Behind a hole frames are decided all the same: back-pressure must see what the pads can still change.
+        for _, frame in sorted(self._pending.items()):
+            if not frame.decided and not self._decide(frame, join, force=False):
+                break
+        return holes
+
+    def force(self, join: Join, arrived_until_ns: int | None) -> bool:
+        """Decide every frame that arrived at or before a time (None: all) without waiting longer; False: none did."""
+        due = [
+            (index, frame)
+            for index, frame in self._pending.items()
+            if not frame.decided and (arrived_until_ns is None or frame.arrived_ns <= arrived_until_ns)
+        ]
+        for _, frame in sorted(due):
+            self._decide(frame, join, force=True)
+        return bool(due)
+
+    def _decide(self, frame: _Frame, join: Join, *, force: bool) -> bool:
+        decision = join.decide(frame.time_ns, force=force)
+        if decision is None:
+            return False
+        frame.decided, frame.row, frame.serial, frame.forced = True, *decision
+        if frame.serial != NO_EVENT and (self.lowest_serial is None or frame.serial < self.lowest_serial):
+            self.lowest_serial = frame.serial
+        return True
+
+    def _carve(self, frame: _Frame) -> None:
+        if not frame.row:
+            self.idle.append(frame.offset)
+            return
+        if not self.row_times:
+            self.row_index = self.next_index
+        self.row_times.append(frame.time_ns)
+        self.row_offsets.append(frame.offset)
+        self.row_serials.append(frame.serial)
+        self.row_forced.append(frame.forced)
+
+    # ---- commits
+
+    def resume_key(self) -> Key:
+        """The last IDR at or before the first frame that is neither committed nor trimmed."""
+        first = self.row_index if self.row_times else self.next_index
+        at = len(self.keys) - 1
+        while self.keys[at].frame_index > first:
+            at -= 1
+        del self.keys[:at]
+        return self.keys[0]
+
+    def count_idle_below(self, offset: int) -> int:
+        """How many trimmed frames lie below `offset`; they are counted once."""
+        rest = array("q", (o for o in self.idle if o >= offset))
+        counted = len(self.idle) - len(rest)
+        self.idle = rest
+        return counted
