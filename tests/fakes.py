@@ -1,14 +1,17 @@
-"""A broker in memory, with the consumer's side of it."""
+"""A broker and an output root in memory, with the consumer's side of them."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from padreel.errors import BrokerError
+from padreel.dataset.commit_log import Kind
+from padreel.dataset.shard import Committed
+from padreel.errors import BrokerError, FencedError
 from padreel.kafka.source import Answer, Assigned, Batch, Pair, Revoked, out_of_range
-from padreel.model import Record, Topic
+from padreel.model import Commit, Effect, EpisodeDraft, PartitionState, Record, Topic
 
 
 class FakeBroker:
@@ -110,7 +113,7 @@ class FakeSource:
             begin, end, at = self.broker.begin[pair], self.broker.end(pair), self.at[pair]
             if not begin <= at <= end:
                 raise BrokerError(out_of_range(pair[0].value, pair[1], at, begin, end))
-            records = [record for record in self.broker.records[pair][at - begin :]][:left]
+            records = self.broker.records[pair][at - begin :][:left]
             if records:
                 left -= len(records)
                 self.at[pair] = records[-1].offset + 1
@@ -153,3 +156,83 @@ class FakeSource:
             return Answer.REFUSED
         self.broker.committed |= dict(positions)
         return Answer.ACCEPTED
+
+
+class FakeDisk:
+    """The shards of an output root, in memory; what is committed stays, whoever opens a shard next."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, PartitionState] = {}
+        self.episodes: list[tuple[int, EpisodeDraft]] = []
+        self.owners: dict[int, FakeShard] = {}
+        self.opened: list[int] = []
+        self.open_errors: list[Exception] = []  # raised by the next openings, one each
+        self.apply_errors: list[Exception] = []  # raised by the next calls that hold a whole episode, one each
+        self.gate: threading.Event | None = None  # a call that holds a whole episode waits for it
+        self.reached = threading.Event()  # set when such a call waits
+
+    def open(self, partition: int) -> FakeShard:
+        self.opened.append(partition)
+        if self.open_errors:
+            raise self.open_errors.pop(0)
+        shard = FakeShard(self, partition)
+        self.owners[partition] = shard
+        return shard
+
+    def rows(self) -> dict[str, int]:
+        """Rows per session, over all shards."""
+        rows: dict[str, int] = {}
+        for _, draft in self.episodes:
+            rows[draft.key] = rows.get(draft.key, 0) + len(draft.time_ns)
+        return rows
+
+
+class FakeShard:
+    """`padreel.dataset.shard.Shard` on a `FakeDisk`."""
+
+    def __init__(self, disk: FakeDisk, partition: int) -> None:
+        self.disk = disk
+        self.partition = partition
+        self.closed = False
+        self.kept: list[Effect] = []
+
+    @property
+    def state(self) -> PartitionState | None:
+        return self.disk.states.get(self.partition)
+
+    def apply(self, effects: Sequence[Effect]) -> list[Committed]:
+        assert not self.closed
+        self.kept += effects
+        done: list[Committed] = []
+        while self.kept:
+            effect = self.kept[0]
+            if isinstance(effect, Commit):
+                done.append(self._commit(effect))
+            self.kept.pop(0)
+        return done
+
+    def _commit(self, commit: Commit) -> Committed:
+        draft = commit.episode
+        if draft is not None:
+            if self.disk.gate is not None:
+                self.disk.reached.set()
+                assert self.disk.gate.wait(20)
+            if self.disk.apply_errors:
+                raise self.disk.apply_errors.pop(0)
+        self.check_tail()
+        self.disk.states[self.partition] = commit.state
+        if draft is None:
+            return Committed(0, Kind.PROGRESS, None, None, None, "", 0, 0.0, 0.0, 0, 0)
+        self.disk.episodes.append((self.partition, draft))
+        rows = len(draft.time_ns)
+        return Committed(
+            1, Kind.EPISODE, len(self.disk.episodes) - 1, draft.key, draft.reason, "", rows, rows / 30, 0.5, 0, 0
+        )
+
+    def check_tail(self) -> None:
+        if self.disk.owners.get(self.partition) is not self:
+            raise FencedError(f"partition {self.partition} was taken")
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True

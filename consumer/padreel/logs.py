@@ -10,7 +10,7 @@ import structlog
 
 
 def configure_logging(log_format: Literal["auto", "json", "console"], stream: TextIO | None = None) -> None:
-    """Send every log line of this process to `stream` (stderr) in `log_format`; 'auto' asks whether it is a terminal."""
+    """Send every log line of this process to `stream` (stderr); 'auto' asks whether that is a terminal."""
     out = stream if stream is not None else sys.stderr
     console = log_format == "console" or (log_format == "auto" and out.isatty())
     shared: list[Any] = [

@@ -1,4 +1,4 @@
-"""Rejected records: a log that a broken rig cannot flood, and the limit at which going on would lose nearly everything."""
+"""Rejected records: a log that a broken rig cannot flood, and the limit at which nearly all would be lost."""
 
 from __future__ import annotations
 

@@ -228,8 +228,8 @@ def out_of_range(topic: str, partition: int, offset: int, begin: int | None, end
     where = f"topic {topic!r}, partition {partition}: reading must go on at offset {offset}"
     if begin is not None and offset < begin:
         return (
-            f"{where}, but the oldest record there is {begin}: records {offset} to {begin - 1} were deleted before they "
-            "were consumed. Lengthen the topic's retention; a new --output-root begins with what is left"
+            f"{where}, but the oldest record there is {begin}: records {offset} to {begin - 1} were deleted before "
+            "they were consumed. Lengthen the topic's retention; a new --output-root begins with what is left"
         )
     if end is not None and offset > end:
         return (

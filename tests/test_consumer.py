@@ -1,0 +1,322 @@
+"""The consumer on a broker and an output root in memory: what it commits, whatever goes wrong around it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import padreel.consumer
+import padreel.partition
+from padreel.consumer import Clock, Consumer
+from padreel.errors import CorruptShardError, FencedError, TooManyRejectedError
+from padreel.metrics import Metrics
+from padreel.model import Topic
+from padreel.settings import ConsumerSettings, load
+from padreel_schemas.v1 import gamepad_pb2, video_pb2
+from tests.fakes import FakeBroker, FakeDisk, FakeSource
+
+AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x02\x67\x64\x01\x00\x02\x68\xee"
+FRAME_NS = 33_333_333
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(padreel.consumer, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.consumer, "_ENDS_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.partition, "_FIRST_WAIT_SECONDS", 0.01)
+
+
+def settings(**given: object) -> ConsumerSettings:
+    required = {
+        "bootstrap_servers": "h:1",
+        "game_definition": "g",
+        "action_mapping": "m",
+        "output_root": "o",
+        "repo_id": "r",
+        "task": "t",
+        "fps": 30,
+        "size": "640x480",
+        "session_timeout_seconds": 600,
+    }
+    return load(ConsumerSettings, {**required, **given})
+
+
+def unit(idr: bool, size: int = 20) -> bytes:
+    return size.to_bytes(4, "big") + (b"\x65" if idr else b"\x41") + bytes(size - 1)
+
+
+def record(broker: FakeBroker, partition: int, key: str, *, frames: int, end: bool = True, size: int = 20) -> None:
+    """A whole session on both topics, an IDR every five frames."""
+    for n in range(frames):
+        frame = video_pb2.VideoFrame(
+            sequence=n, frame_index=n, monotonic_ns=1 + n * FRAME_NS, access_unit=unit(n % 5 == 0, size)
+        )
+        if n % 5 == 0:
+            frame.keyframe = True
+            frame.stream.CopyFrom(
+                video_pb2.VideoStream(codec="h264", width=640, height=480, fps_num=30, fps_den=1, extradata=AVCC)
+            )
+        broker.produce((Topic.FRAMES, partition), key.encode(), frame.SerializeToString(), 1_000 + n)
+    pad = gamepad_pb2.GamepadState(monotonic_ns=1, pressed_buttons=[0])
+    broker.produce((Topic.PADS, partition), key.encode(), pad.SerializeToString(), 1_000)
+    if end:
+        last = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=frames)
+        broker.produce((Topic.FRAMES, partition), key.encode(), last.SerializeToString(), 2_000)
+        over = gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)
+        broker.produce((Topic.PADS, partition), key.encode(), over.SerializeToString(), 2_000)
+
+
+class Stage:
+    """A consumer with everything around it in memory."""
+
+    def __init__(self, broker: FakeBroker, disk: FakeDisk, threads: ThreadPoolExecutor, **given: object) -> None:
+        self.source = FakeSource(broker)
+        self.metrics = Metrics()
+        chosen = settings(**given)
+        self.consumer = Consumer(
+            chosen,
+            chosen.rules(chosen.schema_of_root, "melee"),
+            partitions=broker.partitions,
+            source=self.source,
+            open_shard=disk.open,
+            threads=threads,
+            metrics=self.metrics,
+            clock=Clock(time.monotonic_ns, lambda: 10.0),
+        )
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, {"consumergroup": "padreel", **labels})
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not reached():  # noqa: ASYNC110 - what is waited for happens in threads too
+            await asyncio.sleep(0.01)
+
+
+def play(scene: Callable[[ThreadPoolExecutor], Coroutine[Any, Any, None]]) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        asyncio.run(scene(threads))
+
+
+def backfill(broker: FakeBroker, disk: FakeDisk, **given: object) -> Stage:
+    """Consume until the end; the stage as it is then."""
+    stages: list[Stage] = []
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stages.append(Stage(broker, disk, threads, until="end", **given))
+        async with asyncio.timeout(30):
+            await stages[0].consumer.run()
+
+    play(scene)
+    return stages[0]
+
+
+def test_until_end_commits_what_is_there_and_stops() -> None:
+    broker, disk = FakeBroker(2), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    record(broker, 1, "two@2", frames=12)
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7, "two@2": 12}
+    assert all(shard.closed for shard in disk.owners.values())
+    assert broker.committed == {pair: broker.end(pair) for pair in broker.records}
+    assert disk.states[1].frames_next == broker.end((Topic.FRAMES, 1))
+    assert stage.value("padreel_episodes_total", partition="1", reason="end") == 1
+    assert stage.value("padreel_frames_total", partition="1", fate="row") == 12
+    assert stage.value("padreel_records_total", topic="padreel.frames", partition="0") == 8
+    assert stage.value("padreel_lag_records", topic="padreel.frames", partition="0") == 0
+    assert stage.value("padreel_lag_seconds", topic="padreel.frames", partition="0") == 0
+    assert stage.consumer.ready() is None
+    assert stage.consumer.live() is None
+
+
+def test_a_restart_goes_on_where_the_log_says() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    backfill(broker, disk)
+    broker.committed.clear()  # the group's offsets are advisory
+    record(broker, 0, "two@2", frames=5)
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7, "two@2": 5}
+    assert stage.source.resumed == [(0, 8, 2)]
+
+
+def test_a_new_shard_remembers_where_it_started() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    backfill(broker, disk, start="latest")
+    assert disk.rows() == {}
+    record(broker, 0, "two@2", frames=5)
+    backfill(broker, disk, start="earliest")
+    assert disk.rows() == {"two@2": 5}
+
+
+@pytest.mark.parametrize(("start", "offsets"), [(1_004, (4, 1)), (5_000, (8, 2)), (0, (0, 0))])
+def test_a_new_shard_can_start_at_a_time(start: int, offsets: tuple[int, int]) -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    assert backfill(broker, disk, start=start).source.resumed == [(0, *offsets)]
+
+
+def test_one_bad_rig_stops_nobody() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    for _ in range(500):
+        broker.produce((Topic.FRAMES, 0), b"bad@1", b"\xff\xff")
+        broker.produce((Topic.PADS, 0), None, b"")
+    record(broker, 0, "one@1", frames=7)
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7}
+    rejected = {"topic": "padreel.frames", "partition": "0", "reason": "unparsable"}
+    assert stage.value("padreel_rejected_total", **rejected) == 500
+    assert stage.value("padreel_frames_total", partition="0", fate="rejected") == 500
+
+
+def test_when_nearly_everything_is_bad_it_stops() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    for _ in range(1_000):
+        broker.produce((Topic.FRAMES, 0), b"bad@1", b"\xff\xff")
+    with pytest.raises(ExceptionGroup) as caught:
+        backfill(broker, disk)
+    assert caught.group_contains(TooManyRejectedError, match="1,000")
+    assert disk.states[0].frames_next == 0
+
+
+def test_storage_that_fails_is_tried_again() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    disk.open_errors = [OSError(28, "No space left on device")] * 2
+    disk.apply_errors = [OSError(5, "Input/output error")] * 3
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7}
+    assert stage.value("padreel_storage_retries_total", partition="0") == 5
+    assert len(disk.opened) == 3
+
+
+def test_a_fenced_partition_is_opened_and_read_again() -> None:
+    broker, disk = FakeBroker(2), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    record(broker, 1, "two@2", frames=7)
+    disk.apply_errors = [FencedError("taken")]
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7, "two@2": 7}
+    assert sorted(disk.opened) in ([0, 0, 1], [0, 1, 1])
+    fences = [stage.value("padreel_fences_total", partition=number) or 0 for number in "01"]
+    assert sum(fences) == 1
+
+
+def test_a_shard_that_needs_a_person_ends_the_process() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    disk.apply_errors = [CorruptShardError("a file is gone")]
+    with pytest.raises(ExceptionGroup) as caught:
+        backfill(broker, disk)
+    assert caught.group_contains(CorruptShardError)
+
+
+def test_a_bug_in_a_shard_ends_the_process() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    disk.apply_errors = [ZeroDivisionError()]
+    with pytest.raises(ExceptionGroup) as caught:
+        backfill(broker, disk)
+    assert caught.group_contains(ZeroDivisionError)
+
+
+def test_partitions_that_move_are_read_again_by_the_new_owner() -> None:
+    broker, disk = FakeBroker(2), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    record(broker, 1, "two@2", frames=7, end=False)
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        first, second = Stage(broker, disk, threads), Stage(broker, disk, threads)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first.consumer.run())
+            await until(lambda: disk.rows() == {"one@1": 7} and first.consumer.ready() is None)
+            await until(lambda: first.source.at.get((Topic.FRAMES, 1)) == 7)
+            group.create_task(second.consumer.run())
+            await until(lambda: second.consumer.ready() is None and first.consumer.ready() is None)
+            assert (first.source.assigned, second.source.assigned) == ({0}, {1})
+            for topic, value in (
+                (Topic.FRAMES, video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=7)),
+                (Topic.PADS, gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)),
+            ):
+                broker.produce((topic, 1), b"two@2", value.SerializeToString())
+            await until(lambda: len(disk.episodes) == 2)
+            assert first.value("padreel_open_sessions", partition="1") is None
+            first.consumer.stop()
+            second.consumer.stop()
+
+    play(scene)
+    assert disk.rows() == {"one@1": 7, "two@2": 7}
+
+
+def test_stopping_lets_the_commit_in_hand_finish_and_leaves_the_rest() -> None:
+    import threading
+
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    record(broker, 0, "two@2", frames=5)
+    disk.gate = threading.Event()
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        assert disk.gate is not None
+        stage = Stage(broker, disk, threads)
+        running = asyncio.create_task(stage.consumer.run())
+        await until(disk.reached.is_set)
+        await until(lambda: stage.source.at[Topic.FRAMES, 0] == broker.end((Topic.FRAMES, 0)))
+        stage.consumer.stop()
+        await asyncio.sleep(0.1)
+        assert not running.done()
+        disk.gate.set()
+        await asyncio.wait_for(running, 20)
+
+    play(scene)
+    assert disk.rows() == {"one@1": 7}
+    assert disk.owners[0].closed
+    backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7, "two@2": 5}
+
+
+def test_a_slow_disk_stops_reading_frames() -> None:
+    import threading
+
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=5)
+    record(broker, 0, "two@2", frames=200, size=100_000)
+    disk.gate = threading.Event()
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        assert disk.gate is not None
+        stage = Stage(broker, disk, threads, buffer_bytes=2**20)
+        stage.source.max_records = 10
+        running = asyncio.create_task(stage.consumer.run())
+        await until(disk.reached.is_set)
+        await asyncio.sleep(0.5)
+        assert stage.source.at[Topic.FRAMES, 0] < 60
+        disk.gate.set()
+        await until(lambda: len(disk.episodes) == 2)
+        stage.consumer.stop()
+        await asyncio.wait_for(running, 20)
+
+    play(scene)
+    assert disk.rows() == {"one@1": 5, "two@2": 200}
+
+
+def test_ready_says_what_it_waits_for() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    disk.open_errors = [OSError(28, "No space left on device")] * 1_000
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stage = Stage(broker, disk, threads)
+        assert stage.consumer.ready() == "the group has assigned nothing yet"
+        running = asyncio.create_task(stage.consumer.run())
+        await until(lambda: "No space left" in (stage.consumer.ready() or ""))
+        stage.consumer.stop()  # nobody waits for a disk that stays full
+        await asyncio.wait_for(running, 20)
+
+    play(scene)
