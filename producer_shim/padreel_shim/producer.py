@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 TopicKind = Literal["frames", "pads"]
@@ -28,6 +29,9 @@ class PublishError(Exception):
 class Publisher(Protocol):
     """What publishing needs: `RigProducer`, or an in-memory one in tests."""
 
+    @property
+    def cluster_id(self) -> str: ...
+
     async def send(
         self, topic: TopicKind, key: bytes, value: bytes, acknowledged: Callable[[], None] | None = None
     ) -> None: ...
@@ -42,7 +46,7 @@ class RigProducer:
     record is queued and waits while `max_in_flight_records` records or `max_in_flight_bytes` bytes are queued and not
     yet acknowledged by all in-sync replicas; a single record larger than that goes when nothing else is under way.
 
-    `frames_sent`, `pads_sent` and `bytes_sent` count acknowledged records and their values' bytes.
+    `cluster_id` is the broker's name for itself once the block is entered; `frames_sent`, `pads_sent` and `bytes_sent` count acknowledged records and their values' bytes.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class RigProducer:
         self._producers: dict[TopicKind, AIOKafkaProducer] = {}
         self._changed = asyncio.Event()
         self._failure: PublishError | None = None
+        self.cluster_id = ""
         self.in_flight_records = 0
         self.in_flight_bytes = 0
         self.frames_sent = 0
@@ -76,13 +81,18 @@ class RigProducer:
     async def __aenter__(self) -> Self:
         """Connect. Raises PublishError."""
         try:
-            for kind in ("frames", "pads"):
+            self.cluster_id = await self._ask_cluster_id()
+            for kind in self._topics:
                 producer = self._producer(kind)
                 self._producers[kind] = producer
                 await producer.start()
+            await self._check_partitions()
         except (KafkaError, OSError) as error:
             await self._stop()
-            raise PublishError(f"broker {self._bootstrap_servers}: cannot connect: {error}") from error
+            reason = error if str(error) else type(error).__name__
+            raise PublishError(
+                f"broker {self._bootstrap_servers}: {reason}; `padreel-shim topics` makes topics"
+            ) from error
         except BaseException:
             await self._stop()
             raise
@@ -130,8 +140,6 @@ class RigProducer:
 
     async def drain(self) -> None:
         """Wait until everything sent is acknowledged. Raises PublishError."""
-        for producer in self._producers.values():
-            await producer.flush()
         while self.in_flight_records and self._failure is None:
             self._changed.clear()
             await self._changed.wait()
@@ -165,6 +173,21 @@ class RigProducer:
             reason = error if str(error) else type(error).__name__
             self._failure = PublishError(f"broker {self._bootstrap_servers}: topic {topic}: {reason}")
         self._changed.set()
+
+    async def _ask_cluster_id(self) -> str:
+        client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers, client_id=self._client_id)
+        try:
+            await client.start()
+            return str((await client.describe_cluster())["cluster_id"])
+        finally:
+            await client.close()
+
+    async def _check_partitions(self) -> None:
+        """A session's frames and pads must come to partitions of one number, which one consumer reads."""
+        counts = {name: len(await self._producers[kind].partitions_for(name)) for kind, name in self._topics.items()}
+        if len(set(counts.values())) != 1:
+            found = ", ".join(f"topic {name} has {count} partitions" for name, count in counts.items())
+            raise PublishError(f"broker {self._bootstrap_servers}: {found}; expected as many")
 
     async def _stop(self) -> None:
         for producer in self._producers.values():

@@ -14,6 +14,7 @@ goes on by skipping as many records as were acknowledged.
 from __future__ import annotations
 
 import csv
+import itertools
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -94,9 +95,7 @@ def read_sync_csv(path: Path) -> list[SyncRow]:
             header = next(reader, [])
             if [name.strip() for name in header] != SYNC_HEADER:
                 raise RecordingError(f"{path}: header is {','.join(header)!r}, expected {','.join(SYNC_HEADER)!r}")
-            for cells in reader:
-                if cells:
-                    rows.append(_sync_row(path, reader.line_num, cells))
+            rows.extend(_sync_row(path, reader.line_num, cells) for cells in reader if cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecordingError(_unreadable(path, error)) from error
     return rows
@@ -158,6 +157,10 @@ class Recording:
     def name(self) -> str:
         """The session's name: the folder's."""
         return self.path.resolve().name
+
+    def check(self) -> None:
+        """Read and check the folder now, if that has not happened."""
+        _ = self._content
 
     @property
     def stream(self) -> VideoStream:
@@ -229,7 +232,9 @@ class Recording:
             with av.open(str(video_path)) as container:
                 for packet in _packets(container.streams.video[0]):
                     if count == len(content.ranks):
-                        raise RecordingError(f"{video_path}: has more frames than the {count} it had when it was opened")
+                        raise RecordingError(
+                            f"{video_path}: has more frames than the {count} it had when it was opened"
+                        )
                     rank = content.ranks[count]
                     row = content.rows[rank]
                     unit = bytes(packet)
@@ -250,7 +255,9 @@ class Recording:
         except (OSError, FFmpegError) as error:
             raise RecordingError(_unreadable(video_path, error)) from error
         if count != len(content.ranks):
-            raise RecordingError(f"{video_path}: ends after {count} frames, had {len(content.ranks)} when it was opened")
+            raise RecordingError(
+                f"{video_path}: ends after {count} frames, had {len(content.ranks)} when it was opened"
+            )
 
     @cached_property
     def _content(self) -> _Content:
@@ -260,7 +267,9 @@ class Recording:
         rows = read_sync_csv(sync_path)
         stream, ranks = _read_video(self.path / VIDEO)
         if len(rows) != len(ranks):
-            raise RecordingError(f"{sync_path}: {len(rows)} rows, but {VIDEO} has {len(ranks)} frames; expected as many")
+            raise RecordingError(
+                f"{sync_path}: {len(rows)} rows, but {VIDEO} has {len(ranks)} frames; expected as many"
+            )
         times, warnings = _forward_times(sync_path, rows)
         payloads, cut = read_actions_bin(pads_path)
         pads, stepped = _forward_pads(pads_path, payloads)
@@ -304,7 +313,7 @@ def _read_video(path: Path) -> tuple[VideoStream, list[int]]:
             "copy it without the edit list"
         )
     ordered = sorted(stamps)
-    if any(one == other for one, other in zip(ordered, ordered[1:], strict=False)):
+    if any(one == other for one, other in itertools.pairwise(ordered)):
         raise RecordingError(f"{path}: two frames have one pts, so their order is unknown; expected one frame per pts")
     return stream, [bisect_left(ordered, stamp) for stamp in stamps]
 

@@ -45,9 +45,9 @@ def main() -> int:
     """Regenerate in place; the exit code is 1 where that is impossible."""
     try:
         for path in generate(SOURCE_ROOT):
-            print(path.relative_to(SOURCE_ROOT))
+            sys.stdout.write(f"{path.relative_to(SOURCE_ROOT)}\n")
     except GeneratorError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 

@@ -1,0 +1,198 @@
+"""The `padreel-shim` command: session folders and synthetic rigs to Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from padreel_schemas.recording import RecordingError
+from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC, PublishError, RigProducer
+from padreel_shim.publish import Published, PublishOptions, publish_session
+from padreel_shim.simulate_cli import SpeedType, sample, simulate
+from padreel_shim.state import StateError, default_state_dir
+from padreel_shim.topics import TopicsError, create_topics
+
+Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Stopped(click.ClickException):
+    """The process was asked to stop; the exit code says by which signal, as a shell does."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, file=file or sys.stderr)
+
+
+def run_until_signal(work: Coroutine[Any, Any, Result], stopped: str) -> Result:
+    """Run `work`; SIGINT or SIGTERM cancels it, and once it has ended raises Stopped with the words `stopped`."""
+    received: list[int] = []
+
+    async def run() -> Result:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def stop(signum: int) -> None:
+            received.append(signum)
+            task.cancel()
+
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, stop, signum)
+        return await task
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise Stopped(received[0], stopped) from None
+
+
+def _broker_options(command: Command) -> Command:
+    """Add the options that say where the topics are."""
+    for option in reversed(
+        (
+            click.option(
+                "--bootstrap-servers",
+                required=True,
+                envvar="KAFKA_BOOTSTRAP_SERVERS",
+                show_envvar=True,
+                help="Kafka brokers, host:port[,host:port...].",
+            ),
+            _option("--frames-topic", default=FRAMES_TOPIC, show_default=True, help="Topic of the video frames."),
+            _option("--pads-topic", default=PADS_TOPIC, show_default=True, help="Topic of the gamepad states."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _option(name: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option that is also the environment variable PADREEL_<NAME>."""
+    variable = "PADREEL_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, envvar=variable, show_envvar=True, **settings)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Publish gamepad and video of a recording rig to Kafka."""
+
+
+@cli.command()
+@click.argument("session_dirs", metavar="SESSION_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_broker_options
+@_option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
+@_option("--rig-id", default="", help="Name of this rig, kept with every episode.")
+@_option("--task", default="", help="What the player was asked to do; empty: the consumer's default.")
+@_option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
+@_option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_state_dir,
+    show_default="~/.local/state/padreel-shim",
+    help="Where it is kept how far each session is published.",
+)
+@_option("--again", is_flag=True, help="Publish finished sessions once more, each as a new run.")
+def publish(
+    session_dirs: Sequence[Path],
+    bootstrap_servers: str,
+    frames_topic: str,
+    pads_topic: str,
+    speed: float,
+    rig_id: str,
+    task: str,
+    game_id: str,
+    state_dir: Path,
+    again: bool,
+) -> None:
+    """Publish recorded sessions as a live rig would, one after the other.
+
+    A SESSION_DIR holds capture.mp4, sync.csv and actions.bin. Stopped and started again, it goes on where it was.
+    """
+    options = PublishOptions(speed, rig_id, task, game_id, frames_topic, pads_topic, again)
+
+    async def run() -> int:
+        async with RigProducer(bootstrap_servers, frames_topic, pads_topic) as producer:
+            return await _publish_all(session_dirs, producer, state_dir, options)
+
+    try:
+        failed = run_until_signal(run(), "stopped; the same command goes on from here")
+    except PublishError as error:
+        raise click.ClickException(str(error)) from error
+    if failed:
+        raise click.ClickException(f"{failed} of {len(session_dirs)} sessions could not be published")
+
+
+async def _publish_all(folders: Sequence[Path], producer: RigProducer, state_dir: Path, options: PublishOptions) -> int:
+    """Publish the folders in turn; return how many could not be. Their errors are told, and the next one is tried."""
+    failed = 0
+    for folder in folders:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+            bar = progress.add_task(folder.name, total=None)
+
+            def show(published: int, total: int, progress: Progress = progress, bar: Any = bar) -> None:
+                progress.update(bar, completed=published, total=total)
+
+            try:
+                done = await publish_session(folder, producer, state_dir, options, on_frames=show)
+            except (RecordingError, StateError) as error:
+                failed += 1
+                click.echo(f"Error: {error}", err=True)
+                continue
+        _tell(done)
+    return failed
+
+
+def _tell(done: Published) -> None:
+    for warning in done.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if done.finished_before:
+        click.echo(f"{done.key}: published before, nothing sent (--again publishes it as a new run)")
+        return
+    resumed = f", resumed after {done.resumed_at}" if done.resumed_at else ""
+    click.echo(f"{done.key}: {done.frames} frames, {done.events} EVENTs; {done.records} records sent{resumed}")
+
+
+@cli.command()
+@_broker_options
+@_option("--partitions", default=4, show_default=True, type=click.IntRange(1), help="Partitions of each topic.")
+@_option("--replication-factor", default=1, show_default=True, type=click.IntRange(1), help="Copies of each partition.")
+def topics(
+    bootstrap_servers: str, frames_topic: str, pads_topic: str, partitions: int, replication_factor: int
+) -> None:
+    """Create both topics with as many partitions each; topics that exist are checked."""
+    work = create_topics(
+        bootstrap_servers, frames_topic, pads_topic, partitions=partitions, replication_factor=replication_factor
+    )
+    try:
+        found = run_until_signal(work, "stopped")
+    except TopicsError as error:
+        raise click.ClickException(str(error)) from error
+    for topic in found:
+        what = "created" if topic.created else "exists"
+        limit = "" if topic.max_message_bytes is None else f", messages up to {topic.max_message_bytes} bytes"
+        click.echo(f"{topic.name}: {what}, {topic.partitions} partitions{limit}")
+        if topic.partitions != partitions:
+            click.echo(f"Warning: {topic.name} keeps {topic.partitions} partitions, not {partitions}", err=True)
+
+
+cli.add_command(simulate)
+cli.add_command(sample)
+
+
+def main() -> None:
+    """Entry point of `padreel-shim`."""
+    cli(prog_name="padreel-shim")
