@@ -85,7 +85,7 @@ def test_controls_have_the_ids_of_sdl3() -> None:
         "touchpad": 20,
     }
     assert AXES.index("righty") == 3
-    assert OBSERVATION_NAMES == (*AXES, *BUTTONS)
+    assert (*AXES, *BUTTONS) == OBSERVATION_NAMES
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,9 @@ def test_an_id_of_two_classes_is_written_with_its_class_and_both_have_its_bindin
 
 
 def test_an_episode_is_encoded_at_once() -> None:
-    encoder = ActionEncoder(game_of(("all", [("it", "digital"), ("go", "vector2")])), profile_of(it=(SOUTH,), go=(STICK,)))
+    encoder = ActionEncoder(
+        game_of(("all", [("it", "digital"), ("go", "vector2")])), profile_of(it=(SOUTH,), go=(STICK,))
+    )
     axes = np.zeros((1000, 6), dtype=np.float32)
     axes[:, 0] = np.linspace(-1, 1, 1000)
     buttons = np.zeros((1000, 21), dtype=np.bool_)
@@ -239,7 +241,9 @@ def test_slots_that_would_share_a_name_are_refused() -> None:
 def test_states_become_arrays() -> None:
     payloads = [
         GamepadState(monotonic_ns=1).SerializeToString(),
-        GamepadState(axes=[0.5, -1], pressed_buttons=[0, 20, 21, 4_000_000_000], pressed_keys=[4, 5]).SerializeToString(),
+        GamepadState(
+            axes=[0.5, -1], pressed_buttons=[0, 20, 21, 4_000_000_000], pressed_keys=[4, 5]
+        ).SerializeToString(),
         GamepadState(axes=[0, 0, 0, 0, 0, 0.25, 9, 9]).SerializeToString(),
     ]
 

@@ -92,9 +92,8 @@ def test_complete_is_a_truth_value(tmp_path: Path, text: str, complete: bool) ->
 
 
 def test_ids_that_yaml_takes_for_something_else_stay_text(tmp_path: Path) -> None:
-    game = load_game_definition(
-        write(tmp_path, "game_id: 2048\nclasses: [{id: 007, actions: [{id: on, kind: digital}, {id: null, kind: analog}]}]")
-    )
+    actions = "[{id: on, kind: digital}, {id: null, kind: analog}]"
+    game = load_game_definition(write(tmp_path, f"game_id: 2048\nclasses: [{{id: 007, actions: {actions}}}]"))
 
     assert game.game_id == "2048"
     assert game.classes[0].id == "007"
@@ -168,9 +167,9 @@ def test_a_bad_binding_names_file_action_and_control(tmp_path: Path, bindings: s
         (MAPPING + "axis_button_thresholds: {pedal: 0.5}\n", ["axis_button_thresholds", "'pedal'", "leftx"]),
         (MAPPING + "axis_button_thresholds: {leftx: 1.5}\n", ["axis_button_thresholds: leftx: found '1.5'"]),
         (MAPPING + "axis_button_thresholds: 0.5\n", ["axis_button_thresholds: found '0.5', expected a mapping"]),
-        (MAPPING + "  steer: {bindings: []}\n", ["line 9, column 3", "'steer' stands twice"]),
+        (MAPPING + "  steer: {bindings: []}\n", ["line 8, column 3", "'steer' stands twice"]),
         (MAPPING + "  honk: 5\n", ["action 'honk': found '5', expected a mapping"]),
-        (MAPPING + "  honk: [\n", ["line 10"]),
+        (MAPPING + "  honk: [\n", ["line 9", "no usable YAML"]),
         (MAPPING + "  honk: \x01\n", ["YAML"]),
     ],
 )
@@ -187,7 +186,7 @@ def test_a_bad_mapping_names_file_and_place(tmp_path: Path, text: str, words: li
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (GAME.replace("kind: digital", "kind: digitl"), ["class 'car'", "action 'honk'", "kind: found 'digitl'", "analog"]),
+        (GAME.replace("digital", "digitl"), ["class 'car'", "action 'honk'", "kind: found 'digitl'", "analog"]),
         (GAME.replace(", kind: digital", ""), ["action 'honk'", "kind: found nothing"]),
         (GAME.replace("id: honk", "id: steer"), ["class 'car'", "action 'steer'", "twice"]),
         (GAME.replace("id: honk, ", ""), ["classes[0]", "actions[1]", "id: found nothing"]),

@@ -69,6 +69,6 @@ def _load(path: Path) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-        raise ProfileError(f"{path}: {line}{error.problem}, expected YAML") from error
+        raise ProfileError(f"{path}: {line}no usable YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise ProfileError(f"{path}: {error}, expected YAML") from error
+        raise ProfileError(f"{path}: no usable YAML: {error}") from error

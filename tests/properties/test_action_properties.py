@@ -112,12 +112,10 @@ axis_values = st.one_of(
 )
 snapshots = st.builds(
     Snapshot,
-    st.fixed_dictionaries({axis: axis_values for axis in AXES}),
+    st.fixed_dictionaries(dict.fromkeys(AXES, axis_values)),
     st.frozensets(buttons, max_size=5),
 )
-games = st.lists(
-    st.lists(st.sampled_from(sorted(KIND_SLOTS)), min_size=1, max_size=5), min_size=1, max_size=3
-)
+games = st.lists(st.lists(st.sampled_from(sorted(KIND_SLOTS)), min_size=1, max_size=5), min_size=1, max_size=3)
 
 
 @st.composite

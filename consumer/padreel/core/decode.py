@@ -89,8 +89,8 @@ class Decoder:
     `remember` brings that back.
     """
 
-    def __init__(self, rules: DecodeRules = DecodeRules()) -> None:
-        self._rules = rules
+    def __init__(self, rules: DecodeRules | None = None) -> None:
+        self._rules = rules or DecodeRules()
         self._keys: dict[bytes, str] = {}
         self._unit_forms: dict[str, int] = {}  # the most recently described session last
 
@@ -212,9 +212,7 @@ class Decoder:
         elif record.value is None:
             fault = _Fault(RejectReason.VALUE_MISSING, "value is null, expected a message")
         else:
-            fault = _Fault(
-                RejectReason.OVERSIZED, f"value has {len(record.value)} bytes, expected at most {max_bytes}"
-            )
+            fault = _Fault(RejectReason.OVERSIZED, f"value has {len(record.value)} bytes, expected at most {max_bytes}")
         return _rejected(topic, record, key, fault)
 
 
@@ -245,7 +243,7 @@ def _stream(message: video_pb2.VideoStream) -> tuple[Stream, int] | _Fault:
             return _stream_fault(name, side, f"1 to {MAX_SIDE}")
     fps = round(message.fps_num / (message.fps_den or 1))
     if not 1 <= fps <= MAX_FPS:
-        return _stream_fault("fps_num/fps_den", f"{message.fps_num}/{message.fps_den}", f"a rate from 1 to {MAX_FPS}")
+        return _stream_fault("fps_num, fps_den", (message.fps_num, message.fps_den), f"a rate from 1 to {MAX_FPS}")
     extradata = message.extradata
     form = unit_form(extradata) if len(extradata) <= MAX_EXTRADATA_BYTES else None
     if form is None:

@@ -92,11 +92,7 @@ def _check_prefixed(unit: bytes, length_size: int) -> UnitCheck:
         start = position + length_size
         length = int.from_bytes(unit[position:start], "big")
         if length == 0 or start + length > size:
-            return UnitCheck(
-                False,
-                f"the length prefix at byte {position} says {length}, expected 1 to {max(0, size - start)} "
-                f"in a unit of {size} bytes",
-            )
+            return _bad_length(unit, position, length_size)
         header = unit[start]
         kind = header & 31
         if header & 0x80 or kind not in _ALLOWED:
@@ -127,6 +123,14 @@ def _check_annex_b(unit: bytes) -> UnitCheck:
             idr = idr or kind == _IDR_SLICE
         code = unit.find(_START_CODE, position)
     return _verdict(slices, idr)
+
+
+def _bad_length(unit: bytes, position: int, length_size: int) -> UnitCheck:
+    left = len(unit) - position - length_size
+    if left <= 0:
+        return UnitCheck(False, f"the unit of {len(unit)} bytes ends in the length prefix at byte {position}")
+    length = int.from_bytes(unit[position : position + length_size], "big")
+    return UnitCheck(False, f"the length prefix at byte {position} says {length}, expected 1 to {left}")
 
 
 def _bad_header(header: int, position: int) -> UnitCheck:
