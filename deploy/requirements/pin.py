@@ -1,0 +1,79 @@
+"""Writes the pins: every version of everything `make setup` installs, with the hashes of all its files.
+
+    make pins                                   # all Python versions
+    python deploy/requirements/pin.py 3.11      # one
+
+The versions already pinned are kept where they still fit; `--upgrade` takes the newest. uv resolves, from the packages'
+metadata alone and for Python versions that are not installed here; installing needs pip only. The files name no index,
+so they work with any mirror.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+CHECKOUT = FOLDER.parents[1]
+PYTHONS = ("3.11", "3.12", "3.13")
+EXTRAS = ("consumer", "lerobot", "dev")
+# The manylinux of the wheels lerobot needs (av, torchcodec); each version's hashes cover its other platforms' files too.
+PLATFORM = "x86_64-manylinux_2_28"
+
+
+class PinError(RuntimeError):
+    """The pins cannot be written; the message says why."""
+
+
+def lock_path(python: str) -> Path:
+    """The pins for a Python version such as "3.11"."""
+    return FOLDER / f"py{python.replace('.', '')}.txt"
+
+
+def pin(python: str, *, upgrade: bool) -> Path:
+    """Resolves for one Python version and replaces its file. Raises PinError."""
+    uv = _find_uv()
+    target = lock_path(python)
+    command = [uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-config"]
+    command += ["--python-version", python, "--python-platform", PLATFORM, "--no-emit-package", "padreel"]
+    command += [argument for extra in EXTRAS for argument in ("--extra", extra)]
+    command += ["--upgrade"] if upgrade else []
+    command += ["--output-file", str(target), "pyproject.toml"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PinError(f"Python {python}: {done.stderr.strip()}")
+    text = target.read_text("utf-8")
+    address = re.search(r"^.*(?:://|--index|--find-links).*$", text, re.M)
+    if address:
+        raise PinError(f"{target}: names a place to download from: {address[0]}")
+    target.write_text(f"# Python {python}; written by `make pins`.\n{text}", encoding="utf-8")
+    return target
+
+
+def _find_uv() -> str:
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    if found is None:
+        raise PinError("uv resolves the pins and is not here: run `make setup`, which installs it, then `make pins`")
+    return found
+
+
+def main() -> int:
+    """The command; exit code 1 with the reason on standard error."""
+    parser = argparse.ArgumentParser(description="Write the pinned requirements.")
+    parser.add_argument("pythons", nargs="*", default=PYTHONS, metavar="PYTHON", help="versions, by default all")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions instead of the pinned ones")
+    options = parser.parse_args()
+    try:
+        for python in options.pythons:
+            print(pin(python, upgrade=options.upgrade).relative_to(CHECKOUT))
+    except PinError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
