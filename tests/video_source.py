@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -32,11 +31,12 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Access units in decode order, and the pictures that a decoder makes of them, in display order."""
+    """Access units in decode order, the pictures that a decoder makes of them, in display order, and the file."""
 
     stream: Stream
     units: list[Unit]
     pictures: list[Picture]
+    mp4: bytes
 
 
 def nal_units(unit: bytes) -> Iterator[bytes]:
@@ -53,9 +53,10 @@ def rgb(frame: av.VideoFrame) -> Picture:
     return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
-def read_mp4(file: Any) -> Source:
+def read_mp4(file: str | io.BytesIO) -> Source:
     """Take an mp4 apart."""
-    with av.open(file) as container:
+    content = Path(file).read_bytes() if isinstance(file, str) else file.getvalue()
+    with av.open(io.BytesIO(content)) as container:
         video = container.streams.video[0]
         context = video.codec_context
         assert video.average_rate is not None
@@ -76,12 +77,10 @@ def read_mp4(file: Any) -> Source:
             Unit(rank[packet.pts or 0], any(nal[0] & 31 == 5 for nal in nal_units(bytes(packet))), bytes(packet))
             for packet in packets
         ]
-    if hasattr(file, "seek"):
-        file.seek(0)
-    return Source(stream, units, decode(file))
+    return Source(stream, units, decode(io.BytesIO(content)), content)
 
 
-def decode(file: Any) -> list[Picture]:
+def decode(file: str | io.BytesIO) -> list[Picture]:
     """All pictures of a file, as RGB, in display order."""
     with av.open(file) as container:
         return [rgb(frame) for frame in container.decode(video=0)]
@@ -119,7 +118,6 @@ def encode(
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    sink.seek(0)
     source = read_mp4(sink)
     assert len(source.units) == len(pictures) == len(source.pictures)
     return source

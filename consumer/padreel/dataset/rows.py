@@ -83,7 +83,7 @@ def pad_age(draft: EpisodeDraft) -> NDArray[np.float32]:
 
 def _states(encoder: ActionEncoder, events: tuple[bytes, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Action (events + 1, slots) and observation (events + 1, 27) of each EVENT, the neutral state as the last."""
-    axes, buttons, _ = decode_states(events)
+    axes, buttons, _ = decode_states(events, button_base=encoder.button_base)
     axes = np.concatenate([axes, np.zeros_like(axes, shape=(1, axes.shape[1]))])
     buttons = np.concatenate([buttons, np.zeros_like(buttons, shape=(1, buttons.shape[1]))])
     return encoder.encode(axes, buttons), encode_observation(axes, buttons)
