@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from padreel.dataset.commit_log import Kind
 from padreel.dataset.shard import Committed
 from padreel.errors import BrokerError, FencedError
-from padreel.kafka.source import Answer, Assigned, Batch, Pair, Revoked, out_of_range
+from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
 from padreel.model import Commit, Effect, EpisodeDraft, PartitionState, Record, Topic
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from padreel.errors import PadreelError, SettingsError
-from padreel.settings import ConsumerSettings, DatasetSettings, Option, load, options_of
+from padreel.settings import ConsumerSettings, ConvertSettings, DatasetSettings, Option, load, options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,6 +75,22 @@ def consume(**values: object) -> None:
 
     configure_logging(settings.log_format)
     run_consumer(settings)
+
+
+@cli.command()
+@settings_options(ConvertSettings)
+def convert(**values: object) -> None:
+    """Convert a folder of recorded sessions into one dataset, without a broker."""
+    settings = load(ConvertSettings, values)
+    from padreel.convert import convert_sessions
+    from padreel.logs import configure_logging, log_episode
+
+    configure_logging(settings.log_format)
+    result = convert_sessions(settings, log_episode)
+    click.echo(
+        f"{len(result.converted)} sessions converted, {len(result.skipped)} skipped: "
+        f"{result.episodes} episodes, {result.frames} frames in {settings.output_root}"
+    )
 
 
 def main() -> None:

@@ -13,18 +13,16 @@ from uuid import uuid4
 import structlog
 
 from padreel.consumer import Clock, Consumer
-from padreel.core.action import ActionEncoder
 from padreel.dataset.layout import DatasetSpec, shard_folder
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.dataset.shard import Shard
+from padreel.dataset.spec import dataset_spec
 from padreel.errors import PadreelError, SettingsError
 from padreel.kafka.source import KafkaSource
 from padreel.kafka.topics import Cluster, check_topics
 from padreel.metrics import Metrics
-from padreel.model import Schema
-from padreel.profiles import load_action_mapping_profile, load_game_definition
 from padreel.server import Server
-from padreel.settings import ConsumerSettings, DatasetSettings
+from padreel.settings import ConsumerSettings
 
 _THREADS = 16  # shards at work at one time; more partitions than that take turns
 
@@ -126,26 +124,6 @@ def stop_on_signals(consumer: Consumer) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-
-
-def dataset_spec(settings: DatasetSettings, schema: Schema) -> DatasetSpec:
-    """What the dataset is to hold, from the settings and the two YAML files. Raises ProfileError."""
-    game = load_game_definition(settings.game_definition)
-    profile = load_action_mapping_profile(settings.action_mapping, button_base=settings.button_base)
-    encoder = ActionEncoder(game, profile, str(settings.action_mapping))
-    if not profile.complete:
-        _log.warning("the action mapping says that it is not complete", file=str(settings.action_mapping))
-    return DatasetSpec(
-        repo_id=settings.repo_id,
-        schema=schema,
-        columns=settings.columns,
-        encoder=encoder,
-        default_task=settings.task,
-        settings={**settings.recorded(), "complete": profile.complete},
-        game_id=game.game_id,
-        class_ids=profile.class_ids,
-        profile_name=profile.profile_name,
-    )
 
 
 def root_identity(settings: ConsumerSettings, spec: DatasetSpec, cluster: Cluster) -> RootIdentity:

@@ -11,23 +11,22 @@ a partition was taken away, or opened again, is seen before that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import structlog
 
 from padreel.core.decode import DecodeRules
 from padreel.core.pipeline import Rules
-from padreel.errors import BrokerError
-from padreel.kafka.source import Answer, Assigned, Batch, Pair, Revoked, out_of_range
+from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
 from padreel.metrics import Metrics
-from padreel.model import PartitionState, Topic
+from padreel.model import Topic
 from padreel.observe import Observer
 from padreel.partition import Lost, Opened, Partition, Storage, Surroundings
 from padreel.rejects import RejectLimit, RejectLog
 from padreel.settings import ConsumerSettings
+from padreel.starting import StartingPoint, answered
 
 _QUEUED_BYTES = 32 * 2**20  # of batches that wait for the pipeline task
 _FETCH_MS = 200
@@ -38,22 +37,6 @@ _PROGRESS_NS = 60_000_000_000
 _STUCK_NS = 60_000_000_000
 
 _log = structlog.get_logger("padreel.consumer")
-V = TypeVar("V")
-
-
-class Source(Protocol):
-    """What the consumer needs of `padreel.kafka.source.KafkaSource`."""
-
-    async def start(self, post: Callable[[Assigned | Revoked], None]) -> None: ...
-    async def stop(self) -> None: ...
-    async def getmany(self, allowed: Iterable[Pair], *, timeout_ms: int) -> list[Batch]: ...
-    def pause(self, partition: int) -> None: ...
-    def resume(self, partition: int, frames: int, pads: int, generation: int) -> bool: ...
-    async def positions(self, pairs: Iterable[Pair]) -> dict[Pair, int]: ...
-    async def end_offsets(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None: ...
-    async def beginning_offsets(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None: ...
-    async def offsets_at(self, timestamp_ms: int, pairs: Iterable[Pair]) -> dict[Pair, int | None] | None: ...
-    async def commit(self, positions: Mapping[Pair, int]) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +100,7 @@ class Consumer:
             decode_rules=DecodeRules(idle_deadzone=settings.idle_deadzone),
             threads=threads,
             open_shard=open_shard,
-            restore=self._restore,
+            restore=StartingPoint(source, settings.start, self._topic_names).restore,
             tell_group=self._tell_group,
             post=self._events.put_nowait,
             committed=self._observer.committed,
@@ -155,7 +138,7 @@ class Consumer:
         try:
             await self._source.start(self._events.put_nowait)
             if self._settings.until == "end":
-                self._targets = await self._answered(self._source.end_offsets, self._all_pairs)
+                self._targets = await answered(self._source.end_offsets, self._all_pairs)
             async with asyncio.TaskGroup() as group:
                 intake = [
                     group.create_task(self._fetch(), name="fetch"),
@@ -343,41 +326,6 @@ class Consumer:
         partition.forget()
         if self._is_current(partition):
             self._source.pause(partition.number)
-
-    # ---- where to begin
-
-    async def _restore(self, number: int, state: PartitionState | None) -> PartitionState:
-        """The state to begin with. Raises BrokerError if the records it needs are gone."""
-        pairs: list[Pair] = [(Topic.FRAMES, number), (Topic.PADS, number)]
-        begin = await self._answered(self._source.beginning_offsets, pairs)
-        end = await self._answered(self._source.end_offsets, pairs)
-        if state is None:
-            frames, pads = await self._first_offsets(pairs, begin, end)
-            return PartitionState(frames_next=frames, pads_next=pads, frames_position=frames, pads_position=pads)
-        for pair, offset in zip(pairs, (state.frames_next, state.pads_next), strict=True):
-            if not begin[pair] <= offset <= end[pair]:
-                raise BrokerError(out_of_range(self._topic_names[pair[0]], number, offset, begin[pair], end[pair]))
-        return state
-
-    async def _first_offsets(self, pairs: list[Pair], begin: Mapping[Pair, int], end: Mapping[Pair, int]) -> list[int]:
-        start = self._settings.start
-        if not isinstance(start, int):
-            return [(begin if start == "earliest" else end)[pair] for pair in pairs]
-
-        async def ask(asked: Iterable[Pair]) -> dict[Pair, int | None] | None:
-            return await self._source.offsets_at(start, asked)
-
-        found = await self._answered(ask, pairs)
-        return [end[pair] if (at := found[pair]) is None else at for pair in pairs]
-
-    async def _answered(
-        self, ask: Callable[[Iterable[Pair]], Awaitable[dict[Pair, V] | None]], pairs: Iterable[Pair]
-    ) -> dict[Pair, V]:
-        """Ask until the broker answers."""
-        while (answer := await ask(pairs)) is None:
-            _log.warning("the broker does not answer, asking again")
-            await asyncio.sleep(1.0)
-        return answer
 
     # ---- the end
 

@@ -8,6 +8,11 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from padreel.core.decode import session_name
+from padreel.dataset.shard import Committed
+
+_log = structlog.get_logger("padreel")
+
 
 def configure_logging(log_format: Literal["auto", "json", "console"], stream: TextIO | None = None) -> None:
     """Send every log line of this process to `stream` (stderr); 'auto' asks whether that is a terminal."""
@@ -37,3 +42,21 @@ def configure_logging(log_format: Literal["auto", "json", "console"], stream: Te
     root.setLevel(logging.INFO)
     # Its INFO lines say what padreel's own say better; its warnings stay.
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+def log_episode(committed: Committed, **where: object) -> None:
+    """The progress line of an episode; nothing for a commit without one."""
+    if committed.key is None or committed.reason is None:
+        return
+    marks = {name: count for name, count in (("forced", committed.forced), ("late", committed.late)) if count}
+    _log.info(
+        "episode",
+        session=session_name(committed.key),
+        **where,
+        episode=committed.episode_index,
+        frames=committed.frames,
+        seconds=round(committed.seconds, 3),
+        end=committed.reason.value,
+        pad_age_max=round(committed.pad_age_max, 3),
+        **marks,
+    )

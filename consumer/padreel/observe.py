@@ -10,7 +10,8 @@ import structlog
 from padreel import __version__
 from padreel.core.decode import session_name
 from padreel.dataset.shard import Committed
-from padreel.kafka.source import Batch, Pair
+from padreel.kafka.events import Batch, Pair
+from padreel.logs import log_episode
 from padreel.metrics import Metrics
 from padreel.model import Commit, Rejected, Topic
 from padreel.settings import ConsumerSettings
@@ -113,22 +114,10 @@ class Observer:
 
     def committed(self, partition: Partition, committed: Committed) -> None:
         """The progress line of an episode."""
-        if committed.episode_index is None or committed.key is None or committed.reason is None:
-            return
-        reason = committed.reason.value
-        self._metrics.episodes.labels(str(partition.number), self._group, reason).inc()
-        marks = {name: count for name, count in (("forced", committed.forced), ("late", committed.late)) if count}
-        _log.info(
-            "episode",
-            session=session_name(committed.key),
-            partition=partition.number,
-            episode=committed.episode_index,
-            frames=committed.frames,
-            seconds=round(committed.seconds, 3),
-            end=reason,
-            pad_age_max=round(committed.pad_age_max, 3),
-            **marks,
-        )
+        if committed.reason is not None:
+            labels = str(partition.number), self._group, committed.reason.value
+            self._metrics.episodes.labels(*labels).inc()
+        log_episode(committed, partition=partition.number)
 
     def timed(self, partition: Partition, seconds: float) -> None:
         """So long took the call that committed an episode."""

@@ -23,7 +23,7 @@ from padreel.core.decode import Decoder, DecodeRules
 from padreel.core.pipeline import Limits, Pipeline, Rules
 from padreel.dataset.shard import Committed
 from padreel.errors import DatasetError, FencedError
-from padreel.kafka.source import Answer, Batch
+from padreel.kafka.events import Answer, Batch
 from padreel.model import (
     AppendUnit,
     Commit,

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from padreel.consumer import Source
 from padreel.errors import BrokerError
-from padreel.kafka.source import Answer, Assigned, Batch, KafkaSource, Pair, Revoked
+from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
+from padreel.kafka.source import KafkaSource
 from padreel.kafka.topics import check_topics
 from padreel.model import Topic
 from tests.fakes import FakeBroker, FakeSource

@@ -7,9 +7,7 @@ from where `resume` says. What the group is told is advisory, for lag tools.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -25,47 +23,13 @@ from aiokafka.errors import (
 )
 
 from padreel.errors import BrokerError
-from padreel.model import RawRecord, Topic
-
-Pair = tuple[Topic, int]  # which topic, which partition
+from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
+from padreel.model import Topic
 
 _FETCH_BYTES = 8 * 2**20
 _PARTITION_FETCH_BYTES = 2**20
 _RECORDS = 500
 _DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """The group gave this member these partitions, of both topics; all are paused."""
-
-    partitions: tuple[int, ...]
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """The group takes these partitions away, perhaps to give them back."""
-
-    partitions: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one topic's partition, in offset order, never empty; `generation` is its assignment's."""
-
-    topic: Topic
-    partition: int
-    records: Sequence[RawRecord]
-    generation: int
-
-
-class Answer(Enum):
-    """What the group said to a commit."""
-
-    ACCEPTED = "accepted"
-    REFUSED = "refused"  # this member is none any more, or not of these partitions
-    UNKNOWN = "unknown"  # no answer
 
 
 class KafkaSource:
@@ -221,22 +185,6 @@ class KafkaSource:
             for (tp, offset), pair in zip(asked.items(), pairs, strict=True)
         ]
         return BrokerError("; ".join(said) or f"offsets out of range: {error}")
-
-
-def out_of_range(topic: str, partition: int, offset: int, begin: int | None, end: int | None) -> str:
-    """Says what was lost when `offset`, where reading must go on, is not in `begin`...`end` any more."""
-    where = f"topic {topic!r}, partition {partition}: reading must go on at offset {offset}"
-    if begin is not None and offset < begin:
-        return (
-            f"{where}, but the oldest record there is {begin}: records {offset} to {begin - 1} were deleted before "
-            "they were consumed. Lengthen the topic's retention; a new --output-root begins with what is left"
-        )
-    if end is not None and offset > end:
-        return (
-            f"{where}, but the topic ends at {end}: it was created anew, or lost records. A new --output-root and "
-            "--group-id read the new topic"
-        )
-    return f"{where}, which the broker does not have"
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
