@@ -46,7 +46,8 @@ class RigProducer:
     record is queued and waits while `max_in_flight_records` records or `max_in_flight_bytes` bytes are queued and not
     yet acknowledged by all in-sync replicas; a single record larger than that goes when nothing else is under way.
 
-    `cluster_id` is the broker's name for itself once the block is entered; `frames_sent`, `pads_sent` and `bytes_sent` count acknowledged records and their values' bytes.
+    Once the block is entered `cluster_id` is the broker's name for itself; `frames_sent`, `pads_sent` and
+    `bytes_sent` count acknowledged records and their values' bytes.
     """
 
     def __init__(
