@@ -36,8 +36,10 @@ INSTALL_COMMAND = (
     "    sudo apt-get install -y default-jdk-headless maven      (Debian, Ubuntu)\n"
     "    brew install openjdk maven                              (macOS)"
 )
-START_SECONDS = 120.0
+# A limit to give up at, not to expect: a node is up in some seconds, on a machine that is busy in minutes.
+START_SECONDS = 300.0
 STOP_SECONDS = 30.0
+MAVEN_ATTEMPTS = 3
 # A 4K keyframe is some megabytes; with the margin no test needs another broker.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -99,6 +101,10 @@ def fetch(cache: Path | None = None) -> Path:
     """
     cache = cache_folder() if cache is None else cache
     _, maven = check_tools(cache)
+    return _fetch(cache, maven)
+
+
+def _fetch(cache: Path, maven: str | None) -> Path:
     jars = jars_folder(cache)
     if maven is None:
         return jars
@@ -108,10 +114,16 @@ def fetch(cache: Path | None = None) -> Path:
         target = Path(work) / "jars"
         command = [maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={target}", "-DincludeScope=runtime"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not any(target.glob("kafka_*.jar")):
+        # One refused connection of a hundred fails the whole run; what has arrived by then is in Maven's repository.
+        for _ in range(MAVEN_ATTEMPTS):
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                break
+        else:
             output = (done.stdout + done.stderr).strip()[-4000:]
             raise LocalBrokerError(f"Maven could not fetch Apache Kafka (exit code {done.returncode}):\n{output}")
+        if not any(target.glob("kafka_*.jar")):
+            raise LocalBrokerError(f"Maven fetched no kafka_*.jar for {POM}; does the file still name Apache Kafka?")
         try:
             target.rename(jars)
         except OSError:
@@ -155,12 +167,12 @@ class Broker:
     def start(self) -> None:
         """Fetches and formats what is missing, starts the node and waits until it serves clients.
 
-        Raises ToolsMissingError, or LocalBrokerError with the end of its output when it dies or takes two minutes.
+        Raises ToolsMissingError, or LocalBrokerError with the end of its output when it dies or takes five minutes.
         """
         if self._process is not None:
             raise LocalBrokerError(f"the broker on {self.bootstrap_servers} was started already")
-        java, _ = check_tools(self._cache)
-        jars = fetch(self._cache)
+        java, maven = check_tools(self._cache)
+        jars = _fetch(self._cache, maven)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._properties.write_text(self._server_properties(), encoding="utf-8")
         command = [java, f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
