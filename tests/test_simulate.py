@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -11,10 +11,13 @@ from pathlib import Path
 import av
 import pytest
 from av.video.codeccontext import VideoCodecContext
+from click.testing import CliRunner
 
 from padreel_schemas.recording import PublishedRecord, Recording
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import VideoFrame
+from padreel_shim.cli import cli
+from padreel_shim.producer import PublishError, TopicKind
 from padreel_shim.sample import write_session_folder
 from padreel_shim.scene import read_frame_number
 from padreel_shim.simulate import play, play_all, rigs_like
@@ -195,15 +198,26 @@ def test_the_encoder_gives_back_everything_at_the_end() -> None:
 
 
 class Sink:
-    """Collects what is published, with the loop's time at which it came."""
+    """A publisher that keeps what it is sent, with the loop's time at which it came; `broken` refuses everything."""
 
-    def __init__(self) -> None:
-        self.published: dict[bytes, list[PublishedRecord]] = {}
+    cluster_id = "memory"
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.published: dict[bytes, list[tuple[str, bytes]]] = {}
         self.times: list[float] = []
+        self.drained = 0
+        self.broken = broken
 
-    async def publish(self, key: bytes, record: PublishedRecord) -> None:
-        self.published.setdefault(key, []).append(record)
+    async def send(
+        self, topic: TopicKind, key: bytes, value: bytes, acknowledged: Callable[[], None] | None = None
+    ) -> None:
+        if self.broken:
+            raise PublishError("broker memory: refused")
+        self.published.setdefault(key, []).append((topic, value))
         self.times.append(asyncio.get_running_loop().time())
+
+    async def drain(self) -> None:
+        self.drained = len(self.times)
 
 
 def test_playing_publishes_every_record_in_order_under_one_key_each() -> None:
@@ -213,8 +227,9 @@ def test_playing_publishes_every_record_in_order_under_one_key_each() -> None:
     assert list(rigs) == ["sim-5-0", "sim-5-1", "sim-5-2"]
     assert [one.key.partition("@")[0] for one in played] == list(rigs)
     for one, rig in zip(played, rigs.values(), strict=True):
-        assert sink.published[one.key.encode()] == list(rig.records())
+        assert sink.published[one.key.encode()] == [(record.topic, record.value) for record in rig.records()]
         assert one.records == len(sink.published[one.key.encode()])
+    assert sink.drained == sum(one.records for one in played)
     again = asyncio.run(play_all(rigs, Sink(), speed=math.inf))
     assert {one.key for one in again}.isdisjoint(one.key for one in played)
 
@@ -230,7 +245,39 @@ def test_live_playing_publishes_nothing_before_its_time() -> None:
     started, behind_s = asyncio.run(run())
     misses = [
         at - started - (record.time_ns - rig.start_ns) / 2e9
-        for at, record in zip(sink.times, sink.published[b"s@1"], strict=True)
+        for at, record in zip(sink.times, rig.records(), strict=True)
     ]
     assert min(misses) > -0.005
     assert behind_s >= 0
+
+
+def test_what_the_publisher_refuses_is_told_as_it_is() -> None:
+    with pytest.raises(PublishError, match="broker memory: refused"):
+        asyncio.run(play_all(rigs_like(replace(RIG, seconds=0.2), 2), Sink(broken=True), speed=math.inf))
+
+
+def test_sample_writes_folders_that_are_recordings(tmp_path: Path) -> None:
+    command = ["sample", str(tmp_path), "--rigs", "2", "--seconds", "0.5", "--size", "160x120", "--seed", "9"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    assert [Recording(tmp_path / f"sim-9-{index}").frame_count for index in range(2)] == [15, 15]
+    again = CliRunner().invoke(cli, command)
+    assert again.exit_code == 1
+    assert "sim-9-0: exists already" in again.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--size", "1280", "no size"),
+        ("--size", "101x100", "too small"),
+        ("--fps", "1/0", "no frame rate"),
+        ("--speed", "0", "no speed"),
+        ("--speed", "nan", "no speed"),
+        ("--rigs", "0", "x>=1"),
+    ],
+)
+def test_impossible_options_are_named(option: str, value: str, message: str) -> None:
+    result = CliRunner().invoke(cli, ["simulate", "--bootstrap-servers", "127.0.0.1:1", option, value])
+    assert result.exit_code == 2
+    assert message in result.output

@@ -7,17 +7,11 @@ import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from padreel_schemas.key import session_key
 from padreel_schemas.recording import PublishedRecord
+from padreel_shim.producer import Publisher
 from padreel_shim.synthetic import SyntheticRig
-
-
-class RecordSink(Protocol):
-    """Where records go; returns once there is room for the next one."""
-
-    async def publish(self, key: bytes, record: PublishedRecord) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +31,8 @@ def rigs_like(rig: SyntheticRig, count: int) -> dict[str, SyntheticRig]:
     }
 
 
-async def play(rig: SyntheticRig, key: bytes, sink: RecordSink, *, speed: float) -> Played:
-    """Publish one session at `speed` times real time, or as fast as the sink takes it where that is infinite.
+async def play(rig: SyntheticRig, key: bytes, publisher: Publisher, *, speed: float) -> Played:
+    """Publish one session at `speed` times real time, or as fast as the publisher takes it where that is infinite.
 
     Pictures are encoded in a thread while the session plays.
     """
@@ -52,16 +46,23 @@ async def play(rig: SyntheticRig, key: bytes, sink: RecordSink, *, speed: float)
             behind_s = max(behind_s, -wait_s)
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-        await sink.publish(key, record)
+        await publisher.send(record.topic, key, record.value)
         count += 1
     return Played(key.decode(), count, behind_s)
 
 
-async def play_all(rigs: Mapping[str, SyntheticRig], sink: RecordSink, *, speed: float) -> Sequence[Played]:
-    """Play all rigs at once, each session under a new random run."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(play(rig, session_key(name, f"{secrets.randbits(64):x}"), sink, speed=speed))
-            for name, rig in rigs.items()
-        ]
+async def play_all(rigs: Mapping[str, SyntheticRig], publisher: Publisher, *, speed: float) -> Sequence[Played]:
+    """Play all rigs at once, each session under a new random run; returns when all records are acknowledged.
+
+    Raises PublishError.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(play(rig, session_key(name, f"{secrets.randbits(64):x}"), publisher, speed=speed))
+                for name, rig in rigs.items()
+            ]
+    except ExceptionGroup as errors:  # they share a publisher: the first failure is everybody's
+        raise errors.exceptions[0] from errors
+    await publisher.drain()
     return [task.result() for task in tasks]

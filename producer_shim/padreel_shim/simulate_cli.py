@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from padreel_shim.producer import RigProducer
+from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC, PublishError, RigProducer
 from padreel_shim.sample import write_session_folder
 from padreel_shim.simulate import Played, play_all, rigs_like
 from padreel_shim.synthetic import SyntheticRig
@@ -95,8 +95,22 @@ def _rigs(
     show_envvar=True,
     help="Kafka brokers, host:port[,host:port...].",
 )
-@click.option("--frames-topic", default="padreel.frames", show_default=True, help="Topic of the video frames.")
-@click.option("--pads-topic", default="padreel.gamepad", show_default=True, help="Topic of the gamepad states.")
+@click.option(
+    "--frames-topic",
+    default=FRAMES_TOPIC,
+    show_default=True,
+    envvar="PADREEL_FRAMES_TOPIC",
+    show_envvar=True,
+    help="Topic of the video frames.",
+)
+@click.option(
+    "--pads-topic",
+    default=PADS_TOPIC,
+    show_default=True,
+    envvar="PADREEL_PADS_TOPIC",
+    show_envvar=True,
+    help="Topic of the gamepad states.",
+)
 @click.option("--task", default="", help="What the players are asked to do; empty: the consumer's default.")
 @click.option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
 def simulate(
@@ -117,10 +131,14 @@ def simulate(
     sessions = _rigs(rigs, seed, seconds, fps, size, gop, task, game_id)
 
     async def run() -> Sequence[Played]:
-        async with RigProducer(bootstrap_servers, frames_topic=frames_topic, pads_topic=pads_topic) as producer:
+        async with RigProducer(bootstrap_servers, frames_topic, pads_topic) as producer:
             return await play_all(sessions, producer, speed=speed)
 
-    for played in asyncio.run(run()):
+    try:
+        result = asyncio.run(run())
+    except PublishError as error:
+        raise click.ClickException(str(error)) from error
+    for played in result:
         late = f", at most {played.behind_s:.2f} s behind its clock" if played.behind_s > 0.1 else ""
         click.echo(f"{played.key}: {played.records} records published{late}")
 

@@ -61,6 +61,8 @@ class H264Encoder:
         }
         context.open()
         self._context = context
+        # One frame for all pictures: touching fresh memory for each would cost more than encoding it.
+        self._rgb = av.VideoFrame(width, height, "rgb24")
 
     @property
     def extradata(self) -> bytes:
@@ -69,9 +71,10 @@ class H264Encoder:
 
     def encode(self, number: int, rgb: npt.NDArray[np.uint8]) -> list[EncodedUnit]:
         """Give picture `number`, (height, width, 3) RGB; returns what the encoder releases, in decode order."""
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
+        plane = self._rgb.planes[0]  # its lines may be padded
+        lines = np.frombuffer(plane, dtype=np.uint8).reshape(plane.height, plane.line_size)
+        lines[:, : rgb.shape[1] * 3] = rgb.reshape(rgb.shape[0], -1)
+        frame = self._rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = number, self._context.time_base
         return self._units(frame)
 
