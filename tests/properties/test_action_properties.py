@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from padreel.core.action import AXES, BUTTONS, ActionEncoder, decode_states, encode_observation
@@ -148,7 +148,6 @@ def payload(pad: Snapshot, button_base: int) -> bytes:
     return state.SerializeToString()
 
 
-@settings(max_examples=300, deadline=None)
 @given(world=worlds(), pads=st.lists(snapshots, max_size=6), button_base=st.sampled_from([0, 1]))
 def test_the_encoder_equals_a_reading_of_the_rules(
     world: tuple[dict[str, object], dict[str, object], list[str]], pads: list[Snapshot], button_base: int
@@ -188,7 +187,6 @@ def test_the_encoder_equals_a_reading_of_the_rules(
     assert len(set(encoder.names)) == encoder.size
 
 
-@settings(max_examples=100, deadline=None)
 @given(pads=st.lists(snapshots, min_size=1, max_size=5))
 def test_the_observation_is_the_pad_as_it_is(pads: list[Snapshot]) -> None:
     axes_array, buttons_array, _ = decode_states([payload(pad, 0) for pad in pads])

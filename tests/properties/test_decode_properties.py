@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from padreel.core.decode import Decoder
@@ -78,7 +78,6 @@ def test_what_recorders_make_passes(recordings: Path) -> None:
         assert checks[0].idr
 
 
-@settings(max_examples=400, deadline=None)
 @given(unit=st.binary(max_size=64), form=st.sampled_from([None, ANNEX_B, 1, 2, 4]))
 @example(unit=b"\0\0\x01", form=ANNEX_B)
 @example(unit=b"\0\0\0", form=4)
@@ -90,13 +89,11 @@ def test_no_bytes_upset_the_check(unit: bytes, form: int | None) -> None:
         assert any(byte & 31 in (1, 5) for byte in unit)
 
 
-@settings(max_examples=200, deadline=None)
 @given(extradata=st.one_of(st.binary(max_size=32), st.binary(max_size=32).map(lambda rest: b"\x01" + rest)))
 def test_no_bytes_upset_the_reading_of_extradata(extradata: bytes) -> None:
     assert unit_form(extradata) in (None, ANNEX_B, 1, 2, 4)
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data(), container=st.sampled_from(["mp4", "h264"]))
 def test_a_unit_cut_short_passes_only_where_a_nal_ends(data: st.DataObject, container: str) -> None:
     extradata, packets = encoded(container)
@@ -166,7 +163,6 @@ def records_of(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[Recor
     return pairs.map(lambda drawn: [Record(offset, 0, key, value) for offset, (key, value) in enumerate(drawn)])
 
 
-@settings(max_examples=300, deadline=None)
 @given(records=records_of(frame_values()))
 def test_hostile_frame_records_never_raise(records: list[Record]) -> None:
     items = Decoder().frames(records)
@@ -180,7 +176,6 @@ def test_hostile_frame_records_never_raise(records: list[Record]) -> None:
             assert max(item.sequence, item.frame_index, item.time_ns) < 2**63
 
 
-@settings(max_examples=300, deadline=None)
 @given(records=records_of(pad_values))
 def test_hostile_pad_records_never_raise(records: list[Record]) -> None:
     items = Decoder().pads(records)
