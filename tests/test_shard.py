@@ -51,17 +51,11 @@ def test_a_world_is_committed_once_and_read_back(tmp_path: Path) -> None:
     opened = open_shard(tmp_path)
     assert opened.state is None
     done = play(opened)
-    assert [one.kind for one in done] == [
-        Kind.PROGRESS,
-        Kind.EPISODE,
-        Kind.REJECTED,
-        Kind.EPISODE,
-        Kind.PROGRESS,
-        Kind.EPISODE,
-    ]
-    assert [one.n for one in done] == [1, 2, 3, 4, 5, 6]
-    assert [one.frames for one in done] == [0, 3, 0, 2, 0, 3]
-    assert [one.episode_index for one in done] == [None, 0, None, 1, None, 2]
+    assert [one.kind for one in done] == [Kind.PROGRESS, Kind.EPISODE, Kind.REJECTED, Kind.EPISODE]
+    assert [one.n for one in done] == [1, 2, 3, 4]
+    assert [one.frames for one in done] == [0, 3, 0, 2]
+    assert [one.episode_index for one in done] == [None, 0, None, 1]
+    assert [one.rejections != () for one in done] == [False, False, True, False]
     assert read_shard(tmp_path) == whole_world()
     opened.close()
     assert list((tmp_path / "staging").iterdir()) == []
@@ -84,15 +78,15 @@ def test_state_comes_back_with_the_next_claim(tmp_path: Path) -> None:
     again = open_shard(tmp_path, writer="writer-1")
     assert again.state == first.state
     assert again.totals == first.totals
-    assert again.claim == 7
+    assert again.claim == 5
 
 
 def test_files_are_named_by_their_commit(tmp_path: Path) -> None:
     play(open_shard(tmp_path))
-    for n in (2, 4, 6):
+    for n in (2, 4):
         for kind in layout.FILE_KINDS:
             assert (tmp_path / layout.final_path(kind, n)).exists()
-    assert len(list((tmp_path / "data").rglob("*.parquet"))) == 3
+    assert len(list((tmp_path / "data").rglob("*.parquet"))) == 2
 
 
 def count_points(path: Path) -> int:
@@ -104,7 +98,7 @@ def count_points(path: Path) -> int:
 
 def test_a_crash_at_any_file_operation_is_recovered(tmp_path: Path) -> None:
     points = count_points(tmp_path / "count")
-    assert points > 200
+    assert points > 150
     for point in range(points):
         path = tmp_path / str(point)
         files.probe = CrashAt(point)
@@ -121,11 +115,11 @@ def test_a_crash_at_any_file_operation_is_recovered(tmp_path: Path) -> None:
 
 def test_crashes_during_recovery_are_recovered(tmp_path: Path) -> None:
     dice = random.Random(7)
-    for life in range(40):
+    for life in range(20):
         path = tmp_path / str(life)
         crashes = 0
         while True:
-            files.probe = CrashAt(dice.randrange(120))
+            files.probe = CrashAt(dice.randrange(100))
             try:
                 play(open_shard(path))
                 break
@@ -151,13 +145,12 @@ def test_the_tree_holds_together_after_every_operation_and_never_goes_back(tmp_p
     assert latest == whole_world()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_after_an_error_at_any_operation_the_writer_goes_on(tmp_path: Path, code: int) -> None:
+def test_after_an_error_at_any_operation_the_writer_goes_on(tmp_path: Path) -> None:
     points = count_points(tmp_path / "count")
     retried = 0
     for point in range(points):
         path = tmp_path / str(point)
-        files.probe = CrashAt(point, OSError(code, os.strerror(code)))
+        files.probe = CrashAt(point, OSError(errno.ENOSPC, "No space left on device"))
         opened = None
         for _ in range(3):
             try:
@@ -337,7 +330,7 @@ def test_a_damaged_file_of_the_latest_commit_is_named(tmp_path: Path, damage: st
 
 def test_another_source_is_refused(tmp_path: Path) -> None:
     play(open_shard(tmp_path))
-    with pytest.raises(RootMismatchError, match="partitions: found 4 in commit 6, expected 8"):
+    with pytest.raises(RootMismatchError, match="partitions: found 4 in commit 4, expected 8"):
         open_shard(tmp_path, partitions=8)
     with pytest.raises(RootMismatchError, match="cluster_id"):
         open_shard(tmp_path, cluster_id="created anew")

@@ -107,15 +107,15 @@ def episode_row(entry: Entry) -> dict[str, Any]:
 class EpisodesFile:
     """The rows of one episodes file, in memory: at most 250, never empty, grown by copying."""
 
-    def __init__(self, spec: DatasetSpec, entries: Iterable[Entry]) -> None:
-        self._spec = spec
+    def __init__(self, schema: pa.Schema, entries: Iterable[Entry]) -> None:
+        """`schema` is `episodes_schema()` of the dataset."""
         rows = [episode_row(entry) for entry in entries]
-        self._table = _checked_table(rows, episodes_schema(spec))
+        self._table = _checked_table(rows, schema)
         self.number = rows[0]["episode_index"] // layout.EPISODES_PER_FILE
 
     def followed_by(self, entry: Entry) -> EpisodesFile:
         """The file that holds `entry`'s row as its last: this one and that row, or the next file."""
-        grown = EpisodesFile(self._spec, [entry])
+        grown = EpisodesFile(self._table.schema, [entry])
         if grown.number == self.number:
             grown._table = pa.concat_tables([self._table, grown._table]).combine_chunks()
         return grown
@@ -174,13 +174,9 @@ def tasks_file(tasks: tuple[str, ...]) -> bytes:
     return _parquet(table)
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=4, ensure_ascii=False, allow_nan=False).encode()
-
-
 def stats_file(totals: Totals) -> bytes:
     """stats.json: the statistics of all episodes."""
-    return _json(totals.stats)
+    return json.dumps(totals.stats, ensure_ascii=False, allow_nan=False).encode()
 
 
 def info_file(
@@ -190,15 +186,14 @@ def info_file(
     skipped: Sequence[SkippedSession] | None = None,
 ) -> bytes:
     """info.json; it lists the latest session names, or the full lists where the caller has them."""
-    return _json(
-        layout.info(
-            spec,
-            episodes=totals.episodes,
-            frames=totals.rows,
-            tasks=len(totals.tasks),
-            converted=totals.converted[-layout.NAMES_KEPT :] if converted is None else converted,
-            converted_count=totals.converted_count if converted is None else len(converted),
-            skipped=totals.skipped if skipped is None else skipped,
-            skipped_count=totals.skipped_count if skipped is None else len(skipped),
-        )
+    content = layout.info(
+        spec,
+        episodes=totals.episodes,
+        frames=totals.rows,
+        tasks=len(totals.tasks),
+        converted=totals.converted[-layout.NAMES_KEPT :] if converted is None else converted,
+        converted_count=totals.converted_count if converted is None else len(converted),
+        skipped=totals.skipped if skipped is None else skipped,
+        skipped_count=totals.skipped_count if skipped is None else len(skipped),
     )
+    return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False).encode()

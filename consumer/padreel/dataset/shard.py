@@ -69,6 +69,7 @@ class Shard:
         self.path = path
         self.claim = claim.n
         self._spec = spec
+        self._schema = projection.episodes_schema(spec)
         self._folder = folder
         self._log = log
         self._last = claim
@@ -181,7 +182,7 @@ class Shard:
             publish.place(self.path, entry, verify=entry is tail[-1])
         publish.check_foreign(self.path, tail[-1] if tail else None)
         if tail:
-            self._episodes = projection.EpisodesFile(self._spec, tail)
+            self._episodes = projection.EpisodesFile(self._schema, tail)
             publish.put_all(self.path, self._folder, self._prepare_projection(self._last, self._episodes))
         named = {file.name for entry in tail if entry.episode for file in entry.episode.files}
         staging = self.path / layout.STAGING
@@ -269,7 +270,7 @@ class Shard:
         entry, episodes = pending.entry, self._episodes
         self._folder.clear()  # an earlier attempt must not fill the disk
         if entry.episode is not None and not pending.linked:
-            episodes = episodes.followed_by(entry) if episodes else projection.EpisodesFile(self._spec, [entry])
+            episodes = episodes.followed_by(entry) if episodes else projection.EpisodesFile(self._schema, [entry])
         # Prepared before the commit, so that a full disk is met while nothing has happened yet.
         prepared = self._prepare_projection(entry, episodes)
         if not pending.linked:
