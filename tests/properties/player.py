@@ -29,7 +29,7 @@ from padreel.model import (
     Stream,
 )
 
-from properties.worlds import NEUTRAL, World, accepted_pads, oracle
+from tests.properties.worlds import NEUTRAL, World, accepted_pads, oracle, random_world
 
 SCHEMA = Schema("h264", 64, 64, 30)
 STREAM = Stream("h264", 64, 64, 30, b"\x01avcC")
@@ -270,7 +270,7 @@ class _ObservedSegment(Segment):
 def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> Player:
     """Play one random world; raises Violation where a rule does not hold."""
     rng = random.Random(seed)
-    world = _world(rng)
+    world = random_world(rng)
     gives_up = rng.random() < 0.6
     horizon = world.horizon()
     rules = Rules(
@@ -293,12 +293,6 @@ def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> 
     finally:
         session_module.Segment = original  # type: ignore[misc]
     return player
-
-
-def _world(rng: random.Random) -> World:
-    from properties.worlds import random_world
-
-    return random_world(rng)
 
 
 def _schedule(rng: random.Random, player: Player) -> None:

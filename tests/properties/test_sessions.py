@@ -16,7 +16,7 @@ from padreel.core.segment import Segment
 from padreel.core.session import Positions, Session, Snapshot
 from padreel.model import FoldMark, Frame, PadEnd
 
-from properties.player import Violation, play
+from tests.properties.player import Violation, play
 
 
 @given(st.integers(0, 2**32))

@@ -1,0 +1,33 @@
+"""From settings and the two YAML files to what a dataset is to hold."""
+
+from __future__ import annotations
+
+import structlog
+
+from padreel.core.action import ActionEncoder
+from padreel.dataset.layout import DatasetSpec
+from padreel.model import Schema
+from padreel.profiles import load_action_mapping_profile, load_game_definition
+from padreel.settings import DatasetSettings
+
+_log = structlog.get_logger("padreel.dataset")
+
+
+def dataset_spec(settings: DatasetSettings, schema: Schema) -> DatasetSpec:
+    """What the dataset is to hold, from the settings and the two YAML files. Raises ProfileError."""
+    game = load_game_definition(settings.game_definition)
+    profile = load_action_mapping_profile(settings.action_mapping, button_base=settings.button_base)
+    encoder = ActionEncoder(game, profile, str(settings.action_mapping))
+    if not profile.complete:
+        _log.warning("the action mapping says that it is not complete", file=str(settings.action_mapping))
+    return DatasetSpec(
+        repo_id=settings.repo_id,
+        schema=schema,
+        columns=settings.columns,
+        encoder=encoder,
+        default_task=settings.task,
+        settings={**settings.recorded(), "complete": profile.complete},
+        game_id=game.game_id,
+        class_ids=profile.class_ids,
+        profile_name=profile.profile_name,
+    )
