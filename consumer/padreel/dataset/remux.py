@@ -78,6 +78,8 @@ class SpanWriter:
             with system_errors():
                 self._container = av.open(str(path), "w", format="mp4", options=_MP4_OPTIONS)
                 self._stream = _add_stream(self._container, codec, stream, self._time_base)
+                # The file is made here and not at the first unit, so that a folder that takes none says so at once.
+                self._container.start_encoding()
         except BaseException:
             self.discard()
             raise
