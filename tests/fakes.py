@@ -222,11 +222,17 @@ class FakeShard:
         self.check_tail()
         self.disk.states[self.partition] = commit.state
         if draft is None:
-            return Committed(0, Kind.PROGRESS, None, None, None, "", 0, 0.0, 0.0, 0, 0)
+            return Committed(0, Kind.PROGRESS)
         self.disk.episodes.append((self.partition, draft))
         rows = len(draft.time_ns)
         return Committed(
-            1, Kind.EPISODE, len(self.disk.episodes) - 1, draft.key, draft.reason, "", rows, rows / 30, 0.5, 0, 0
+            n=1,
+            kind=Kind.EPISODE,
+            episode_index=len(self.disk.episodes) - 1,
+            key=draft.key,
+            reason=draft.reason,
+            frames=rows,
+            seconds=rows / 30,
         )
 
     def check_tail(self) -> None:

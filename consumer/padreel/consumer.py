@@ -30,6 +30,7 @@ from padreel.starting import StartingPoint, answered
 
 _QUEUED_BYTES = 32 * 2**20  # of batches that wait for the pipeline task
 _FETCH_MS = 200
+_HELD_BACK_MS = 20  # what is held back may be allowed again at any moment
 _TICK_SECONDS = 0.5
 _ENDS_SECONDS = 0.5
 _ADVISE_SECONDS = 5.0
@@ -162,8 +163,9 @@ class Consumer:
             if not allowed or self._queued_bytes >= _QUEUED_BYTES:
                 await asyncio.sleep(0.02)
                 continue
-            # From here to the posting nothing is awaited, so that an event of the group cannot come between.
-            for batch in await self._source.getmany(allowed, timeout_ms=_FETCH_MS):
+            timeout_ms = _FETCH_MS if len(allowed) == 2 * len(self._partitions) else _HELD_BACK_MS
+            # From the answer to the posting nothing is awaited, so that no event of the group comes between.
+            for batch in await self._source.getmany(allowed, timeout_ms=timeout_ms):
                 self._queued_bytes += _bytes(batch)
                 self._events.put_nowait(batch)
             await asyncio.sleep(0)
