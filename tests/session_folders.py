@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 
 START_NS = 5_000_000_000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+
 from padreel_schemas import h264
 from padreel_schemas.recording import (
     HEARTBEAT_NS,
@@ -18,7 +19,6 @@ from padreel_schemas.recording import (
 )
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import VideoFrame
-
 from tests.session_folders import (
     FRAME_NS,
     START_NS,
@@ -83,7 +83,9 @@ def test_events_byte_for_byte_and_interleaved_by_time(folder: Path) -> None:
     records = list(Recording(folder).records())
     payloads, cut = read_actions_bin(folder / "actions.bin")
     assert cut is None
-    sent = [r.value for r in records if r.topic == "pads" and GamepadState.FromString(r.value).kind == GamepadState.EVENT]
+    sent = [
+        r.value for r in records if r.topic == "pads" and GamepadState.FromString(r.value).kind == GamepadState.EVENT
+    ]
     assert sent == payloads
     assert [record.time_ns for record in records] == sorted(record.time_ns for record in records)
     assert pads_of(records)[-1].kind == GamepadState.END
@@ -95,7 +97,9 @@ def test_heartbeats_never_promise_too_much(tmp_path: Path) -> None:
     pads = pads_of(list(Recording(folder).records()))
     beats = [pad.monotonic_ns for pad in pads if pad.kind == GamepadState.HEARTBEAT]
     assert len(beats) == 4
-    assert all(HEARTBEAT_NS <= later - earlier < 2 * HEARTBEAT_NS for earlier, later in zip(beats, beats[1:], strict=False))
+    assert all(
+        HEARTBEAT_NS <= later - earlier < 2 * HEARTBEAT_NS for earlier, later in zip(beats, beats[1:], strict=False)
+    )
     promised = -1
     for pad in pads:
         if pad.kind == GamepadState.HEARTBEAT:

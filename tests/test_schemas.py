@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 
-import padreel_schemas
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
+
+import padreel_schemas
 from padreel_schemas import h264, regenerate
 from padreel_schemas.key import session_key
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
@@ -25,7 +26,9 @@ def test_regenerating_gives_the_same_files(tmp_path: Path) -> None:
     assert len(generated) == 4
     for path in generated:
         checked_in = regenerate.SOURCE_ROOT / path.relative_to(tmp_path)
-        assert path.read_bytes() == checked_in.read_bytes(), f"{checked_in.name}: run python -m padreel_schemas.regenerate"
+        assert path.read_bytes() == checked_in.read_bytes(), (
+            f"{checked_in.name}: run python -m padreel_schemas.regenerate"
+        )
 
 
 def test_another_generator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
