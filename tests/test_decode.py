@@ -73,6 +73,11 @@ def keyframe(**fields: Any) -> VideoFrame:
     return VideoFrame(**(values | fields))
 
 
+def session_of(field: str, length: int) -> SessionBlock:
+    fields: dict[str, Any] = {field: "x" * length}
+    return SessionBlock(**fields)
+
+
 def record(message: VideoFrame | GamepadState | bytes | None, key: bytes | None = KEY, offset: int = 5) -> Record:
     value = message if isinstance(message, bytes) or message is None else message.SerializeToString()
     return Record(offset, 0, key, value)
@@ -300,10 +305,8 @@ def test_colours_that_were_never_set_are_unspecified() -> None:
 
 @pytest.mark.parametrize("field", ["rig_id", "task", "game_id", "media_uri"])
 def test_a_session_block_stays_small(field: str) -> None:
-    assert isinstance(frame(keyframe(session=SessionBlock(**{field: "x" * 4096}))), Frame)
-    refused(
-        frame(keyframe(session=SessionBlock(**{field: "x" * 4097}))), RejectReason.FIELD_INVALID, f"session.{field}"
-    )
+    assert isinstance(frame(keyframe(session=session_of(field, 4096))), Frame)
+    refused(frame(keyframe(session=session_of(field, 4097))), RejectReason.FIELD_INVALID, f"session.{field}")
 
 
 # ---- access units ----------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def test_a_bad_binding_names_file_action_and_control(tmp_path: Path, bindings: s
         (MAPPING + "axis_button_thresholds: {leftx: 1.5}\n", ["axis_button_thresholds: leftx: found '1.5'"]),
         (MAPPING + "axis_button_thresholds: 0.5\n", ["axis_button_thresholds: found '0.5', expected a mapping"]),
         (MAPPING + "  steer: {bindings: []}\n", ["line 8, column 3", "'steer' stands twice"]),
+        (MAPPING + "  honk: !!map five\n", ["line 8", "no usable YAML"]),
         (MAPPING + "  honk: 5\n", ["action 'honk': found '5', expected a mapping"]),
         (MAPPING + "  honk: [\n", ["line 9", "no usable YAML"]),
         (MAPPING + "  honk: \x01\n", ["YAML"]),

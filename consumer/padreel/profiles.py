@@ -46,9 +46,11 @@ class _TextLoader(Reader, Scanner, Parser, Composer, SafeConstructor, BaseResolv
         SafeConstructor.__init__(self)
         BaseResolver.__init__(self)
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        # A scalar that is tagged as a mapping comes here too; the base class refuses it.
+        pairs = node.value if node.id == "mapping" else []
+        for key, _ in pairs:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)

@@ -131,7 +131,7 @@ def worlds(draw: st.DrawFn) -> tuple[dict[str, object], dict[str, object], list[
     all_class_ids = [str(entry["id"]) for entry in classes]
     class_ids = draw(st.lists(st.sampled_from(all_class_ids), min_size=1, unique=True))
     mapped = draw(st.lists(st.sampled_from(ids), unique=True))
-    mapping = {
+    mapping: dict[str, object] = {
         "game_id": "game",
         "class_ids": class_ids,
         "axis_button_thresholds": draw(st.dictionaries(axes, thresholds_of_axes)),

@@ -36,7 +36,7 @@ def encoded(container: str, b_frames: int = 3) -> tuple[bytes, tuple[tuple[bytes
             output.mux(stream.encode(picture))
         output.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as source:
+    with av.open(file, "r") as source:
         extradata = source.streams.video[0].codec_context.extradata
         packets = tuple((bytes(packet), packet.is_keyframe) for packet in source.demux(video=0) if packet.size)
     assert extradata is not None

@@ -216,7 +216,7 @@ class ActionEncoder:
             return np.where(value >= np.float32(binding.threshold), value, np.float32(0))
         if binding.type == "combo":
             pressed = [self._pressed(part, axes, buttons) for part in binding.parts]
-            return np.logical_and.reduce(pressed).astype(np.float32)
+            return np.stack(pressed).all(axis=0).astype(np.float32)
         return np.zeros(len(axes), dtype=np.float32)
 
     def _pressed(self, part: ActionBinding, axes: FloatArray, buttons: BoolArray) -> BoolArray:
@@ -278,13 +278,15 @@ def _directed(value: FloatArray, direction: Direction) -> FloatArray:
 def _combine(kind: Kind, levels: Iterable[FloatArray]) -> FloatArray:
     """One value per snapshot, (n,) float32, of the levels of an action's bindings."""
     stacked = np.stack(list(levels))
+    value: FloatArray
     if kind == "digital":
-        return np.any(stacked != 0, axis=0).astype(np.float32)
-    if kind == "trigger":
-        greatest: FloatArray = np.max(stacked, axis=0, initial=np.float32(0))
-        return greatest
-    first = np.argmax(stacked != 0, axis=0)
-    return stacked[first, np.arange(stacked.shape[1])]
+        value = np.any(stacked != 0, axis=0).astype(np.float32)
+    elif kind == "trigger":
+        value = np.max(stacked, axis=0, initial=np.float32(0))
+    else:
+        first = np.argmax(stacked != 0, axis=0)
+        value = stacked[first, np.arange(stacked.shape[1])]
+    return value
 
 
 def _row_count(axes: FloatArray, buttons: BoolArray) -> int:

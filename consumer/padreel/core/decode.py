@@ -117,6 +117,7 @@ class Decoder:
             message = video_pb2.VideoFrame.FromString(value)
         except DecodeError as error:
             return _unparsable(Topic.FRAMES, record, key, "VideoFrame", error)
+        item: Frame | FrameEnd | _Fault
         if message.kind == video_pb2.VideoFrame.FRAME:
             item = self._picture(record.offset, key, message)
         else:
