@@ -1,0 +1,108 @@
+"""padreel's two commands as real processes against a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Where the rigs of a test publish."""
+
+    broker: str
+    frames: str
+    pads: str
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--bootstrap-servers", self.broker, "--frames-topic", self.frames, "--pads-topic", self.pads]
+
+    def create_topics(self, partitions: int = 1) -> None:
+        shim("topics", *self.flags, "--partitions", str(partitions))
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADREEL_", "KAFKA_"))}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def shim(*arguments: str) -> str:
+    """Run `padreel-shim` to its end; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "padreel_shim", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def consumer_flags(rig: Rig, inputs: Path, output: Path, *more: str) -> list[str]:
+    """Flags of a consumer of the real recordings' schema."""
+    return [
+        *rig.flags,
+        *("--group-id", f"group-{rig.frames}", "--repo-id", "test/melee", "--task", "Win the match"),
+        *("--game-definition", str(inputs / "melee-game-definition.yaml")),
+        *("--action-mapping", str(inputs / "melee-action-mapping.yaml")),
+        *("--output-root", str(output), "--fps", "30", "--size", "480x270", "--log-format", "json"),
+        *more,
+    ]
+
+
+class Consumer:
+    """A running `padreel consume`; its log lines are what a test waits for."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+
+    def lines_until_end(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stderr is not None
+        for text in self.process.stderr:
+            line = json.loads(text) if text.startswith("{") else {"event": text.rstrip()}
+            self.lines.append(line)
+            yield line
+
+    def await_episodes(self, count: int) -> list[dict[str, Any]]:
+        """Read log lines until `count` episodes were committed."""
+        episodes = []
+        for line in self.lines_until_end():
+            if line["event"] == "episode":
+                episodes.append(line)
+            if len(episodes) == count:
+                return episodes
+        raise AssertionError(f"ended after {len(episodes)} of {count} episodes: {self.lines[-5:]}")
+
+    def finish(self) -> int:
+        """Read to the end; the exit code."""
+        for _ in self.lines_until_end():
+            pass
+        return self.process.wait()
+
+
+@contextmanager
+def consumer(flags: list[str]) -> Iterator[Consumer]:
+    """Start a consumer; it is killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "padreel", "consume", *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+    try:
+        yield Consumer(process)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
