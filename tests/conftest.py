@@ -11,6 +11,7 @@ from types import ModuleType
 
 import hypothesis
 import pytest
+
 from deploy.local.broker import Broker, LocalBrokerError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "lerobot" in fixtures:
             item.add_marker(pytest.mark.lerobot)
         if item.get_closest_marker("lerobot") is not None:
-            # lerobot, torch and datasets warn about themselves; importing them alone may take a minute on a busy machine.
+            # lerobot, torch and datasets warn about themselves; on a busy machine their import alone takes a minute.
             item.add_marker(pytest.mark.filterwarnings("default"), append=False)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(600))
@@ -70,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a real broker: KAFKA_BOOTSTRAP_SERVERS, or one started for this run.
 
-    Without Java or Maven the tests that need it fail with the command that installs them; PADREEL_SKIP_BROKER=1 skips them.
+    Without Java or Maven the tests that need it fail with the install command; PADREEL_SKIP_BROKER=1 skips them.
     """
     configured = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if configured:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
 from deploy.local import broker as local_broker
 from deploy.local.broker import Broker, LocalBrokerError, ToolsMissingError
 
@@ -149,9 +150,7 @@ def test_a_folder_with_foreign_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_ports_of_the_last_time_are_used_again(tmp_path: Path) -> None:
-    (tmp_path / "server.properties").write_text(
-        "listeners=PLAINTEXT://127.0.0.1:40001,CONTROLLER://127.0.0.1:40002\n"
-    )
+    (tmp_path / "server.properties").write_text("listeners=PLAINTEXT://127.0.0.1:40001,CONTROLLER://127.0.0.1:40002\n")
     assert Broker(log_dir=tmp_path).bootstrap_servers == "127.0.0.1:40001"
     assert Broker(log_dir=tmp_path, port=40003).bootstrap_servers == "127.0.0.1:40003"
 

@@ -10,7 +10,9 @@ def main(pins: str) -> str | None:
         return None
     known = sorted(path.stem for path in Path(__file__).parent.glob("py*.txt"))
     version = ".".join(str(part) for part in sys.version_info[:2])
-    return f"no pins for Python {version} ({pins}); choose one of {', '.join(known)} with `make setup PYTHON=python3.11`"
+    return (
+        f"no pins for Python {version} ({pins}); choose one of {', '.join(known)} with `make setup PYTHON=python3.11`"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parents[1]
 PYTHONS = ("3.11", "3.12")
 EXTRAS = ("consumer", "lerobot", "dev")
-# The manylinux of the wheels lerobot needs (av, torchcodec); each version's hashes cover its other platforms' files too.
+# The manylinux of the wheels lerobot needs (av, torchcodec); hashes cover the other platforms' files too.
 PLATFORM = "x86_64-manylinux_2_28"
 
 
