@@ -17,6 +17,7 @@ class FakePublisher:
         self.fail_at = fail_at
         self.sent: list[tuple[TopicKind, bytes, bytes]] = []
         self.pending: list[Callable[[], None]] = []
+        self._drained = asyncio.Event()
 
     async def send(
         self, topic: TopicKind, key: bytes, value: bytes, acknowledged: Callable[[], None] | None = None
@@ -36,7 +37,10 @@ class FakePublisher:
         taken, self.pending = self.pending[:count], self.pending[count:] if count is not None else []
         for acknowledged in taken:
             acknowledged()
+        if not self.pending:
+            self._drained.set()
 
     async def drain(self) -> None:
-        while self.pending:
-            await asyncio.sleep(0.001)
+        if self.pending:
+            self._drained.clear()
+            await self._drained.wait()

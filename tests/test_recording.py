@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -97,9 +98,7 @@ def test_heartbeats_never_promise_too_much(tmp_path: Path) -> None:
     pads = pads_of(list(Recording(folder).records()))
     beats = [pad.monotonic_ns for pad in pads if pad.kind == GamepadState.HEARTBEAT]
     assert len(beats) == 4
-    assert all(
-        HEARTBEAT_NS <= later - earlier < 2 * HEARTBEAT_NS for earlier, later in zip(beats, beats[1:], strict=False)
-    )
+    assert all(HEARTBEAT_NS <= later - earlier < 2 * HEARTBEAT_NS for earlier, later in itertools.pairwise(beats))
     promised = -1
     for pad in pads:
         if pad.kind == GamepadState.HEARTBEAT:

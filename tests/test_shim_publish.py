@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -102,27 +101,33 @@ def test_unacknowledged_records_are_sent_again_byte_for_byte(folder: Path, state
     assert [(topic, value) for topic, _, value in second.sent] == recorded(folder)
 
 
-def interrupt(work: Coroutine[Any, Any, object], until: Callable[[], bool], before_cancel: Callable[[], None]) -> None:
+class Stalled(FakePublisher):
+    """Takes five records and acknowledges none by itself; the sixth never finds room."""
+
+    def __init__(self) -> None:
+        super().__init__(hold=True)
+        self.full = asyncio.Event()
+
+    async def send(self, *record: Any, **named: Any) -> None:
+        if len(self.sent) == 5:
+            self.full.set()
+            await asyncio.Event().wait()
+        await super().send(*record, **named)
+
+
+def test_being_stopped_waits_for_what_is_under_way(folder: Path, state_dir: Path) -> None:
     async def run() -> None:
-        task = asyncio.ensure_future(work)
-        while not until():
-            await asyncio.sleep(0.001)
+        publisher = Stalled()
+        task = asyncio.create_task(publish_session(folder, publisher, state_dir, AS_FAST_AS_IT_GOES))
+        await publisher.full.wait()
         task.cancel()
-        await asyncio.sleep(0.01)
-        before_cancel()
+        asyncio.get_running_loop().call_later(0.05, publisher.acknowledge)
         await task
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(run())
-
-
-def test_being_stopped_waits_for_what_is_under_way(folder: Path, state_dir: Path) -> None:
-    publisher = FakePublisher(hold=True)
-    work = publish_session(folder, publisher, state_dir, PublishOptions(speed=1.0))
-    interrupt(work, lambda: len(publisher.sent) >= 5, publisher.acknowledge)
     state = saved(state_dir, folder)
-    assert (state.position, state.finished) == (len(publisher.sent), False)
-    assert 5 <= state.position < len(recorded(folder))
+    assert (state.position, state.finished) == (5, False)
 
 
 def test_the_position_counts_only_what_is_acknowledged_in_order() -> None:
@@ -163,12 +168,15 @@ def test_the_position_is_saved_while_a_pause_lasts(folder: Path, state_dir: Path
     now = 0.0
     positions: list[int] = []
 
+    def saved_position() -> int:
+        path = next(state_dir.glob("*.json"))
+        return int(path.read_text().partition('"position": ')[2].partition(",")[0])
+
     async def sleep(seconds: float) -> None:
         nonlocal now
         now += seconds
         if 10 < now < 3000:
-            path = next(state_dir.glob("*.json"))
-            positions.append(int(path.read_text().partition('"position": ')[2].partition(",")[0]))
+            positions.append(saved_position())
 
     publish(folder, FakePublisher(), state_dir, PublishOptions(speed=1.0), clock=lambda: now, sleep=sleep)
     assert min(positions) > 0
