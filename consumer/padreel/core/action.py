@@ -215,8 +215,8 @@ class ActionEncoder:
             value = axes[:, AXES.index(binding.control)]
             return np.where(value >= np.float32(binding.threshold), value, np.float32(0))
         if binding.type == "combo":
-            pressed = [self._pressed(part, axes, buttons) for part in binding.parts]
-            return np.stack(pressed).all(axis=0).astype(np.float32)
+            pressed: BoolArray = np.logical_and.reduce([self._pressed(part, axes, buttons) for part in binding.parts])
+            return pressed.astype(np.float32)
         return np.zeros(len(axes), dtype=np.float32)
 
     def _pressed(self, part: ActionBinding, axes: FloatArray, buttons: BoolArray) -> BoolArray:
