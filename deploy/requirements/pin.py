@@ -4,7 +4,7 @@
     python deploy/requirements/pin.py 3.11      # one
 
 The versions already pinned are kept where they still fit; `--upgrade` takes the newest. uv resolves, from the packages'
-metadata alone and for Python versions that are not installed here; installing needs pip only. The files name no index,
+metadata alone and for Python versions that are not installed here. The files name no index,
 so they work with any mirror.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parents[1]
 PYTHONS = ("3.11", "3.12")
-EXTRAS = ("consumer", "lerobot", "dev")
+EXTRAS = ("consumer", "dev")
 # The manylinux of the wheels lerobot needs (av, torchcodec); hashes cover the other platforms' files too.
 PLATFORM = "x86_64-manylinux_2_28"
 
@@ -27,18 +27,22 @@ class PinError(RuntimeError):
     """The pins cannot be written; the message says why."""
 
 
-def lock_path(python: str) -> Path:
+def lock_path(python: str, *, lerobot: bool) -> Path:
     """The pins for a Python version such as "3.11"."""
-    return FOLDER / f"py{python.replace('.', '')}.txt"
+    return FOLDER / f"py{python.replace('.', '')}{'' if lerobot else '-without-lerobot'}.txt"
 
 
-def pin(python: str, *, upgrade: bool) -> Path:
-    """Resolves for one Python version and replaces its file. Raises PinError."""
+def pin(python: str, *, lerobot: bool, upgrade: bool) -> Path:
+    """Resolves for one Python version and replaces its file. Raises PinError.
+
+    Without lerobot the versions are the same ones, so pin with it first.
+    """
     uv = _find_uv()
-    target = lock_path(python)
+    target = lock_path(python, lerobot=lerobot)
     command = [uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-config"]
     command += ["--python-version", python, "--python-platform", PLATFORM, "--no-emit-package", "padreel"]
     command += [argument for extra in EXTRAS for argument in ("--extra", extra)]
+    command += ["--extra", "lerobot"] if lerobot else ["--constraints", str(lock_path(python, lerobot=True))]
     command += ["--upgrade"] if upgrade else []
     command += ["--output-file", str(target), "pyproject.toml"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
@@ -48,7 +52,7 @@ def pin(python: str, *, upgrade: bool) -> Path:
     address = re.search(r"^.*(?:://|--index|--find-links).*$", text, re.M)
     if address:
         raise PinError(f"{target}: names a place to download from: {address[0]}")
-    target.write_text(f"# Python {python}; written by `make pins`.\n{text}", encoding="utf-8")
+    target.write_text(f"# Python {python}{'' if lerobot else ' without lerobot'}; written by `make pins`.\n{text}", encoding="utf-8")
     return target
 
 
@@ -68,7 +72,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         for python in options.pythons:
-            print(pin(python, upgrade=options.upgrade).relative_to(CHECKOUT))
+            for lerobot in (True, False):
+                print(pin(python, lerobot=lerobot, upgrade=options.upgrade).relative_to(CHECKOUT))
     except PinError as error:
         print(error, file=sys.stderr)
         return 1
