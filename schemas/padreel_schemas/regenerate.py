@@ -11,7 +11,7 @@ import importlib.resources
 import sys
 from pathlib import Path
 
-GRPCIO_TOOLS = "1.76.0"
+GRPCIO_TOOLS = "1.73.1"
 PROTOS = ("padreel_schemas/v1/gamepad.proto", "padreel_schemas/v1/video.proto")
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
