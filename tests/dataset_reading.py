@@ -44,8 +44,7 @@ def read_episodes(root: Path) -> list[ReadEpisode]:
     info = read_info(root)
     found = []
     for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
-        for meta in pq.read_table(path).to_pylist():
-            found.append(_episode(root, info, meta))
+        found += [_episode(root, info, meta) for meta in pq.read_table(path).to_pylist()]
     return found
 
 
@@ -77,7 +76,13 @@ def read_packets(path: Path) -> list[tuple[int, int, int, bool, str]]:
     """Every packet of an mp4 in decode order."""
     with av.open(str(path)) as container:
         return [
-            (int(p.pts or 0), int(p.dts or 0), int(p.duration or 0), p.is_keyframe, hashlib.sha256(bytes(p)).hexdigest())
+            (
+                int(p.pts or 0),
+                int(p.dts or 0),
+                int(p.duration or 0),
+                p.is_keyframe,
+                hashlib.sha256(bytes(p)).hexdigest(),
+            )
             for p in container.demux(video=0)
             if p.size
         ]

@@ -79,7 +79,9 @@ totals = st.builds(
 
 
 @given(totals, episodes, st.lists(st.from_type(SessionRejection)).map(tuple))
-def test_every_episode_survives_the_log(total: Totals, episode: Episode, rejections: tuple[SessionRejection, ...]) -> None:
+def test_every_episode_survives_the_log(
+    total: Totals, episode: Episode, rejections: tuple[SessionRejection, ...]
+) -> None:
     entry = claim(kind=Kind.EPISODE, totals=total, episode=episode, rejections=rejections)
     assert decode_entry(encode_entry(entry), PATH) == entry
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import structlog
-from padreel_schemas.key import session_key
-from padreel_schemas.recording import PADS, SYNC, PublishedRecord, Recording, RecordingError
 
 from padreel.core.decode import Decoder, DecodeRules, session_name
 from padreel.core.pipeline import Limits, Pipeline
@@ -27,6 +25,8 @@ from padreel.dataset.spec import dataset_spec
 from padreel.errors import InputError, RootMismatchError
 from padreel.model import PartitionState, Record, Rejected, Schema, SessionRejection
 from padreel.settings import ConvertSettings
+from padreel_schemas.key import session_key
+from padreel_schemas.recording import PADS, SYNC, PublishedRecord, Recording, RecordingError
 
 _BATCH = 256  # records per step: what is held in memory at a time
 
@@ -186,7 +186,9 @@ class _Conversion:
             detail = f"{recording.path}: {self._rejections[0].detail}"
             _skip(self._settings, self._result, recording.name, str(self._rejections[0].reason), detail)
         elif recording.name not in self._episodes:
-            detail = f"{recording.path}: no frame is left; {len(faults)} records rejected, the rest idle or without an IDR"
+            detail = (
+                f"{recording.path}: no frame is left; {len(faults)} records rejected, the rest idle or without an IDR"
+            )
             _skip(self._settings, self._result, recording.name, "no_rows", detail)
 
     def _read(self, key: bytes, batch: list[PublishedRecord]) -> list[Rejected]:
@@ -221,7 +223,9 @@ class _Conversion:
         totals = self._shard.totals
         self._result.episodes, self._result.frames = totals.episodes, totals.rows
         if not totals.episodes:
-            raise InputError(f"--session-root: {self._settings.session_root}: no frame is left: {_reasons(self._result)}")
+            raise InputError(
+                f"--session-root: {self._settings.session_root}: no frame is left: {_reasons(self._result)}"
+            )
 
 
 def _run(recording: Recording) -> str:

@@ -97,7 +97,9 @@ def _demo(running: ExitStack) -> int:
     _run("padreel", "consume", *_consumer_flags(servers, run), "--until", "end", after=consumer)
 
     dataset = LeRobotDataset(REPO_ID, root=shard, video_backend="pyav")
-    console.print(f"[bold]7[/] lerobot opens it at the end: {dataset.num_episodes} episodes, {dataset.num_frames} frames\n")
+    console.print(
+        f"[bold]7[/] lerobot opens it at the end: {dataset.num_episodes} episodes, {dataset.num_frames} frames\n"
+    )
     console.print(summary.table(shard))
     drawn = picture.draw_episode(dataset, 0, OUTPUT / "episode.png")
     console.print(f"\nA picture of episode 0: {_shown(drawn)}\nThe dataset: {_shown(shard)}\n\nLoad it:\n")
@@ -122,7 +124,9 @@ def _run(module: str, *arguments: str, after: subprocess.Popen[bytes] | None = N
         _stop(after)
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise DemoError(f"`{module} {arguments[0]}` ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise DemoError(
+            f"`{module} {arguments[0]}` ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
+        )
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.table import Table
 
+_VIDEO = "videos/observation.images.main"
+
 
 def table(shard: Path) -> Table:
     """The episodes with frames, seconds, end reason and the longest pad age."""
@@ -15,11 +17,12 @@ def table(shard: Path) -> Table:
         made.add_column(name, justify="left" if name in ("session", "ended by") else "right")
     for path in sorted((shard / "meta" / "episodes").glob("*/*.parquet")):
         for row in pq.read_table(path).to_pylist():
+            seconds = row[f"{_VIDEO}/to_timestamp"] - row[f"{_VIDEO}/from_timestamp"]
             made.add_row(
                 str(row["episode_index"]),
                 row["session"].partition("@")[0],
                 str(row["length"]),
-                f"{row['videos/observation.images.main/to_timestamp'] - row['videos/observation.images.main/from_timestamp']:.2f}",
+                f"{seconds:.2f}",
                 row["end_reason"],
                 f"{row['stats/capture.pad_age/max'][0]:.3f} s",
             )

@@ -52,7 +52,9 @@ def pin(python: str, *, lerobot: bool, upgrade: bool) -> Path:
     address = re.search(r"^.*(?:://|--index|--find-links).*$", text, re.M)
     if address:
         raise PinError(f"{target}: names a place to download from: {address[0]}")
-    target.write_text(f"# Python {python}{'' if lerobot else ' without lerobot'}; written by `make pins`.\n{text}", encoding="utf-8")
+    target.write_text(
+        f"# Python {python}{'' if lerobot else ' without lerobot'}; written by `make pins`.\n{text}", encoding="utf-8"
+    )
     return target
 
 

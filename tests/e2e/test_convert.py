@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from padreel_schemas.v1.gamepad_pb2 import GamepadState
 
 from padreel.convert import ConversionResult, convert_sessions
 from padreel.core.action import AXES, BUTTONS
 from padreel.errors import InputError, RootMismatchError
 from padreel.settings import ConvertSettings
+from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from tests.dataset_reading import CAMERA, ReadEpisode, read_episodes, read_info
 from tests.properties.test_action_properties import Snapshot, expected_slots
 
@@ -139,7 +139,9 @@ def test_three_sessions_become_one_dataset_and_two_are_named(recordings: Path, t
     for episode in episodes:
         check_rows(recordings, episode, 0)
         assert episode.events == [
-            payload for payload in _payloads(recordings / "sessions" / episode.session) if _in_time(episode, payload, recordings)
+            payload
+            for payload in _payloads(recordings / "sessions" / episode.session)
+            if _in_time(episode, payload, recordings)
         ]
 
 

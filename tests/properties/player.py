@@ -28,7 +28,6 @@ from padreel.model import (
     SessionInfo,
     Stream,
 )
-
 from tests.properties.worlds import NEUTRAL, World, accepted_pads, oracle, random_world
 
 SCHEMA = Schema("h264", 64, 64, 30)
@@ -36,7 +35,7 @@ STREAM = Stream("h264", 64, 64, 30, b"\x01avcC")
 Codec = Callable[[PartitionState], PartitionState]
 
 
-class Violation(Exception):
+class ViolationError(Exception):
     """A rule of the design does not hold."""
 
 
@@ -100,7 +99,7 @@ class Player:
         if frame.row and join.fold is not None and frame.time_ns <= join.fold.until_ns:
             how, position = "fold", join.fold.pads_position
             if frame.offset < join.fold.frames_position:
-                raise Violation(f"{key}: frame record {frame.offset} had been read before its pads were folded")
+                raise ViolationError(f"{key}: frame record {frame.offset} had been read before its pads were folded")
         self.forced[frame.offset] = (key, "row" if frame.row else "idle", position, how)
 
     def read_frame(self) -> None:
@@ -165,31 +164,31 @@ class Player:
         if self.log:
             before = self.log[-1].state
             if commit.state.frames_next < before.frames_next or commit.state.pads_next < before.pads_next:
-                raise Violation("next went back")
+                raise ViolationError("next went back")
         if commit.episode is not None:
             self.check_episode(commit.episode, marks)
         self.accounted.update(commit.accounted)
         self.log.append(commit)
         if sum(self.accounted.values()) < commit.state.frames_next:
-            raise Violation("a frame record below next is neither committed nor dropped")
+            raise ViolationError("a frame record below next is neither committed nor dropped")
 
     def check_episode(self, draft: EpisodeDraft, marks: list[bool]) -> None:
         units = self.spans.pop(draft.span)
         first = next(i for i, u in enumerate(units) if u.index == draft.first_unit)
         if not units[first].idr:
-            raise Violation("the mp4 does not start at an IDR")
+            raise ViolationError("the mp4 does not start at an IDR")
         packets = [tuple(map(int, u.unit.split(b"/"))) for u in units[first:]]
         if [p[0] for p in packets] != list(range(packets[0][0], packets[0][0] + len(packets))):
-            raise Violation("packets are missing")
+            raise ViolationError("packets are missing")
         indices = range(draft.first_frame_index, draft.first_frame_index + len(draft.time_ns))
         if not set(indices) <= {p[1] for p in packets}:
-            raise Violation("rows without a packet")
+            raise ViolationError("rows without a packet")
         if draft.first_frame_index - draft.first_row != packets[0][1] - draft.first_unit:
-            raise Violation("display positions do not agree with frame_index")
+            raise ViolationError("display positions do not agree with frame_index")
         rows = []
         for i, index in enumerate(indices):
             if (draft.key, index) in self.seen:
-                raise Violation(f"frame {index} of {draft.key} twice")
+                raise ViolationError(f"frame {index} of {draft.key} twice")
             self.seen.add((draft.key, index))
             event = draft.pairing[i]
             value = NEUTRAL if event < 0 else draft.events[event].decode()
@@ -224,8 +223,8 @@ class Player:
                     self.commit(None)
                     return
             else:
-                raise Violation(f"blocked at {self.pipeline.at}")
-        raise Violation("does not finish")
+                raise ViolationError(f"blocked at {self.pipeline.at}")
+        raise ViolationError("does not finish")
 
     def check_outcome(self) -> None:
         world, rules = self.world, self.rules
@@ -235,20 +234,18 @@ class Player:
             events = accepted_pads(world.pads, key, position)[0]
             events = [e for e in events if e[0] <= time_ns] if how == "force" else events
             forced[key, sequence] = ("row", events[-1][1] if events else NEUTRAL) if kind == "row" else ("idle",)
-        want, fates = oracle(
-            world, rules.max_episode_ns, rules.max_pre_action_ns, set(self.silences.values()), forced
-        )
+        want, fates = oracle(world, rules.max_episode_ns, rules.max_pre_action_ns, set(self.silences.values()), forced)
         for key in sorted(set(want) | set(self.episodes)):
             if want.get(key) != self.episodes.get(key):
-                raise Violation(f"episodes of {key}: {self.episodes.get(key)}, should be {want.get(key)}")
+                raise ViolationError(f"episodes of {key}: {self.episodes.get(key)}, should be {want.get(key)}")
         if not self.gives_up:
             return
         last = self.log[-1].state if self.log else PartitionState()
         if (last.frames_next, last.pads_next) != (len(world.frames), len(world.pads)):
-            raise Violation(f"pinned at {last.frames_next}, {last.pads_next}")
+            raise ViolationError(f"pinned at {last.frames_next}, {last.pads_next}")
         counted, expected = Counter(map(_sum_name, self.accounted.elements())), Counter(map(_sum_name, fates.values()))
         if counted != expected:
-            raise Violation(f"counted {counted}, should be {expected}")
+            raise ViolationError(f"counted {counted}, should be {expected}")
 
 
 def _sum_name(fate: str) -> str:
@@ -268,7 +265,7 @@ class _ObservedSegment(Segment):
 
 
 def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> Player:
-    """Play one random world; raises Violation where a rule does not hold."""
+    """Play one random world; raises ViolationError where a rule does not hold."""
     rng = random.Random(seed)
     world = random_world(rng)
     gives_up = rng.random() < 0.6

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from padreel.core.align import Join, PadTimeline, Verdict
 from padreel.core.offsets import Ledger
 from padreel.core.pipeline import Pipeline
 from padreel.core.segment import Segment
 from padreel.core.session import Positions, Session, Snapshot
 from padreel.model import FoldMark, Frame, PadEnd
-
-from tests.properties.player import Violation, play
+from tests.properties.player import ViolationError, play
 
 
 @given(st.integers(0, 2**32))
@@ -279,6 +279,6 @@ def test_each_rule_switched_off_is_caught(name: str, monkeypatch: pytest.MonkeyP
     for seed in range(3000):
         try:
             play(seed)
-        except (Violation, ValueError, KeyError, IndexError, StopIteration, AssertionError, TypeError):
+        except (ViolationError, ValueError, KeyError, IndexError, StopIteration, AssertionError, TypeError):
             return
     pytest.fail(f"no world shows that the rule matters: {name}")

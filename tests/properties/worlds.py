@@ -2,8 +2,8 @@
 
 A world is two lists of records, the frame topic's and the pad topic's, and the order in which they were
 published. Frames are `("F", session, sequence, frame_index, time, idr)`, EVENTs `("E", session, time, value, active)`,
-HEARTBEATs `("H", session, time)`, ENDs `("X", session)`. The worlds hold B-frames, lost records, restarted rigs, clocks that
-step, late and repeated pads, heartbeats that lie, and publishers that send a tail again.
+HEARTBEATs `("H", session, time)`, ENDs `("X", session)`. The worlds hold B-frames, lost records, restarted rigs, clocks
+that step, late and repeated pads, heartbeats that lie, and publishers that send a tail again.
 
 The oracle reads both streams whole, without any notion of arrival, offsets or commits. It shares no code with
 padreel.

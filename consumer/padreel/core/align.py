@@ -90,7 +90,9 @@ class PadTimeline:
         latest = self.event_ns
         if latest is not None and time_ns == latest and payload in self.ties:
             return Verdict.DUPLICATE
-        if (latest is not None and time_ns < latest) or (self.heartbeat_ns is not None and time_ns <= self.heartbeat_ns):
+        if (latest is not None and time_ns < latest) or (
+            self.heartbeat_ns is not None and time_ns <= self.heartbeat_ns
+        ):
             return Verdict.LATE
         self.ties = (*self.ties, payload) if time_ns == latest else (payload,)
         self.event_ns = time_ns

@@ -26,8 +26,6 @@ from padreel.model import (
     Frame,
     FrameItem,
     LastRecord,
-    PadEnd,
-    PadEvent,
     PadItem,
     PartitionState,
     Rejected,
@@ -85,7 +83,9 @@ class Pipeline:
         self._ends: _Ends | None = None
         self._committed = self.at
         for key, opened in state.open.items():
-            self.sessions[key] = Session(key, rules, self._spans.__next__, self._effects.append, self.at, now_ns, opened)
+            self.sessions[key] = Session(
+                key, rules, self._spans.__next__, self._effects.append, self.at, now_ns, opened
+            )
 
     # ---- records
 
@@ -190,9 +190,9 @@ class Pipeline:
 
     def _is_silent(self, session: Session) -> bool:
         ends = self._ends
-        if ends is not None and ends.asked_ns > session.heard_ns:
-            if self.at.frames >= ends.frames and self.at.pads >= ends.pads:
-                return True
+        asked_since = ends is not None and ends.asked_ns > session.heard_ns
+        if ends is not None and asked_since and self.at.frames >= ends.frames and self.at.pads >= ends.pads:
+            return True
         return self._passed_by(session)
 
     def _passed_by(self, session: Session) -> bool:

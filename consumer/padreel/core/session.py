@@ -28,7 +28,6 @@ from padreel.model import (
     PadState,
     Schema,
     SessionInfo,
-    Stream,
 )
 
 
@@ -139,7 +138,9 @@ class Session:
                 return
         if frame.sequence < self._sequence:
             if received.time_ns is not None and frame.time_ns > received.time_ns:
-                self.detail = f"sequence {frame.sequence} after {self._sequence - 1} with a later time: the rig restarted"
+                self.detail = (
+                    f"sequence {frame.sequence} after {self._sequence - 1} with a later time: the rig restarted"
+                )
                 self._close(CloseReason.RESTARTED, EndReason.RESTARTED, frame.offset, Fate.RESTARTED)
             else:
                 self.dropped.append((frame.offset, Fate.STALE))
@@ -175,8 +176,10 @@ class Session:
             return frame.time_ns < latest
         if frame.time_ns > latest or frame.idr or self._waiting:
             return True
-        return frame.sequence == self._sequence and bool(self.segments) and self.segments[-1].contradicts(
-            frame.frame_index, frame.time_ns
+        return (
+            frame.sequence == self._sequence
+            and bool(self.segments)
+            and self.segments[-1].contradicts(frame.frame_index, frame.time_ns)
         )
 
     def _start(self, idr: Frame) -> bool:
@@ -254,7 +257,8 @@ class Session:
 
     def force(self, arrived_until_ns: int | None = None) -> None:
         """Decide what has waited too long (None: everything) as if the pad had ended, and mark it."""
-        if any([segment.force(self.join, arrived_until_ns) for segment in self.segments]):
+        forced = [segment.force(self.join, arrived_until_ns) for segment in self.segments]
+        if any(forced):
             self.settle()
 
     @property
@@ -317,11 +321,12 @@ class Session:
         key, serials = segment.resume_key(), segment.row_serials
         paired = [serial for serial in serials if serial >= 0]
         first = min(paired, default=None)
-        payloads, times, offsets = ((), array("q"), array("q")) if first is None else self.pads.events(
-            first, segment.row_times[-1]
+        payloads, times, offsets = (
+            ((), array("q"), array("q")) if first is None else self.pads.events(first, segment.row_times[-1])
         )
         known = [offset for offset in offsets if offset >= 0]
-        assert segment.cut is not None and self._session_ns is not None
+        assert segment.cut is not None
+        assert self._session_ns is not None
         self._release(segment)
         self._advance_pads(at)
         return EpisodeDraft(
