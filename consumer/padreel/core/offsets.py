@@ -76,9 +76,9 @@ class Ledger:
             del open_[key], sessions[key]
             self.closed[key] = ClosedSession(frames_next, pads_next, CloseReason.EXPIRED)
         self.closed = {key: e for key, e in self.closed.items() if not self._beyond(e.frames, e.pads, reached)}
-        state = PartitionState(*reached, *at, open_, dict(self.closed), *last)
+        remembered = PartitionState(*reached, *at, open_, dict(self.closed), *last)
         counted, self._counted = self._counted, {}
-        return Commit(state, counted)
+        return Commit(remembered, counted)
 
     def _beyond(self, frames: int, pads: int, reached: Positions) -> bool:
         return reached.frames >= frames + self._horizon and reached.pads >= pads + self._horizon

@@ -11,7 +11,7 @@ import binascii
 import functools
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,14 +25,16 @@ class CodecError(ValueError):
     """JSON that is not what the type says; the message names the field, what was found and expected."""
 
 
-def encode(value: Any) -> Json:
+def encode(value: object) -> Json:
     """The JSON form of a dataclass value."""
-    return _codec(type(value))[0](value)
+    kind: Hashable = type(value)
+    return _codec(kind)[0](value)
 
 
 def decode(kind: type[Any], data: Json, where: str = "") -> Any:
     """The `kind` value that `data` stands for; `where` prefixes the path in errors."""
-    return _codec(kind)[1](data, where)
+    hashable: Hashable = kind
+    return _codec(hashable)[1](data, where)
 
 
 def _wrong(where: str, found: Json, expected: str) -> CodecError:
