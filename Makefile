@@ -15,7 +15,7 @@ LEROBOT ?= 1
 PINS = deploy/requirements/$(PYTHON_TAG)$(if $(filter 0,$(LEROBOT)),-without-lerobot).txt
 STAMP := $(VENV)/.installed$(if $(filter 0,$(LEROBOT)),-without-lerobot)
 
-.PHONY: help setup test check format demo pins docs proto clean
+.PHONY: help setup test check lint format demo pins docs proto clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -35,10 +35,12 @@ $(STAMP): pyproject.toml $(wildcard deploy/requirements/py*.txt)
 test: $(STAMP)  ## Run the whole suite, with a real broker
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-check: $(STAMP)  ## Lint, formatting, types, import contracts, installed versions
+check: lint  ## Everything of lint, and types
+	$(BIN)/mypy
+
+lint: $(STAMP)  ## Lint, formatting, import contracts, installed versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pip check
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # A series beside each counter that says when it was made: no dashboard asks for it, and it doubles what is scraped.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _TOPIC = ("topic", "partition", "consumergroup")
 _PARTITION = ("partition", "consumergroup")
