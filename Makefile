@@ -3,6 +3,9 @@ PYTHON ?= python3
 PADREEL_CACHE ?= $(HOME)/.cache/padreel
 export PADREEL_CACHE
 
+# Without bytecode every process would compile torch, numpy and ourselves again.
+unexport PYTHONDONTWRITEBYTECODE
+
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
