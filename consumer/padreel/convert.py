@@ -87,7 +87,7 @@ def convert_sessions(
             if _schema(recording) == schema:
                 conversion.feed(recording)
             else:
-                detail = f"{recording.path}: {_words(_schema(recording))}; the first session has {_words(schema)}"
+                detail = f"{recording.path}: {_schema(recording)}; the first session has {schema}"
                 _skip(settings, result, recording.name, "schema", detail)
         conversion.finish()
     return result
@@ -123,10 +123,6 @@ def _reasons(result: ConversionResult) -> str:
 def _schema(recording: Recording) -> Schema:
     stream = recording.stream
     return Schema(stream.codec, stream.width, stream.height, round(stream.fps_num / (stream.fps_den or 1)))
-
-
-def _words(schema: Schema) -> str:
-    return f"{schema.codec} {schema.width}x{schema.height} at {schema.fps} Hz"
 
 
 def _open_output(output_root: Path, spec: DatasetSpec) -> None:

@@ -198,6 +198,9 @@ class Schema:
     height: int
     fps: int
 
+    def __str__(self) -> str:
+        return f"{self.codec} {self.width}x{self.height} at {self.fps} Hz"
+
 
 # ---- what a commit remembers -----------------------------------------------------------------------------
 

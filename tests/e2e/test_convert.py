@@ -49,13 +49,17 @@ def frame_times(session: Path) -> list[int]:
         return [int(row["monotonic_ns"]) for row in csv.DictReader(lines)]
 
 
-def pad_states(session: Path) -> list[GamepadState]:
+def _payloads(session: Path) -> list[bytes]:
     content, at, found = (session / "actions.bin").read_bytes(), 0, []
     while at < len(content):
         (length,) = struct.unpack_from("<I", content, at)
-        found.append(GamepadState.FromString(content[at + 4 : at + 4 + length]))
+        found.append(content[at + 4 : at + 4 + length])
         at += 4 + length
     return found
+
+
+def pad_states(session: Path) -> list[GamepadState]:
+    return [GamepadState.FromString(payload) for payload in _payloads(session)]
 
 
 def is_action(state: GamepadState) -> bool:
@@ -143,15 +147,6 @@ def test_three_sessions_become_one_dataset_and_two_are_named(recordings: Path, t
             for payload in _payloads(recordings / "sessions" / episode.session)
             if _in_time(episode, payload, recordings)
         ]
-
-
-def _payloads(session: Path) -> list[bytes]:
-    content, at, found = (session / "actions.bin").read_bytes(), 0, []
-    while at < len(content):
-        (length,) = struct.unpack_from("<I", content, at)
-        found.append(content[at + 4 : at + 4 + length])
-        at += 4 + length
-    return found
 
 
 def _in_time(episode: ReadEpisode, payload: bytes, recordings: Path) -> bool:

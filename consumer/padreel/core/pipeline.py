@@ -49,7 +49,6 @@ class Limits:
 class Counts:
     """What was seen in this process; re-reading counts again (a commit's `accounted` does not)."""
 
-    frames: int = 0
     pads: dict[Verdict, int] = field(default_factory=lambda: dict.fromkeys(Verdict, 0))
     forced: int = 0
 
@@ -99,7 +98,6 @@ class Pipeline:
             if isinstance(item, Rejected):
                 self.ledger.drop(item.offset, Fate.REJECTED, item.key)
                 continue
-            self.counts.frames += 1
             session = self.sessions.get(item.key)
             if session is None:
                 if self.ledger.closed_record(Topic.FRAMES, item.key, item.offset):

@@ -189,7 +189,7 @@ class Session:
             raise ValueError(f"session {self.key}: IDR at offset {idr.offset} without a known stream")
         found, wanted = Schema(stream.codec, stream.width, stream.height, stream.fps), self._rules.schema
         if found != wanted:
-            self.detail = f"{_words(found)}, this root holds {_words(wanted)}"
+            self.detail = f"{found}, this root holds {wanted}"
             self._close(CloseReason.SCHEMA, EndReason.SCHEMA, idr.offset, Fate.REJECTED)
             return False
         segment = self.segments[-1] if self.segments and not self._waiting else None
@@ -413,10 +413,6 @@ class Session:
             counted[fate] = counted.get(fate, 0) + count
         self._released = {}
         self.dropped = [drop for drop in self.dropped if drop[0] >= offset]
-
-
-def _words(schema: Schema) -> str:
-    return f"{schema.codec} {schema.width}x{schema.height} at {schema.fps} Hz"
 
 
 _NEW = OpenSession(
