@@ -11,7 +11,7 @@ from padreel.settings import ConsumerSettings, configuration_table
 README = Path(__file__).resolve().parents[1] / "README.md"
 # The generated part ends where the next paragraph begins.
 _BLOCK = "<!-- {name} -->\n"
-_TABLE = r"(?:\|[^\n]*\n)*"
+_TABLE = re.compile(r"\n?(?:\|[^\n]*\n)*")
 
 
 def tables() -> dict[str, str]:
@@ -23,9 +23,10 @@ def filled_in(text: str) -> str:
     """`text` with every generated table as it should be. Raises ValueError for a marker that is not there."""
     for name, table in tables().items():
         marker = _BLOCK.format(name=name)
-        if marker not in text:
+        before, found, after = text.partition(marker)
+        if not found:
             raise ValueError(f"{README.name}: the marker {marker.strip()} is missing")
-        text = re.sub(re.escape(marker) + r"\n?" + _TABLE, lambda _, m=marker, t=table: f"{m}\n{t}", text)
+        text = f"{before}{marker}\n{table}{_TABLE.sub('', after, count=1)}"
     return text
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class ReadEpisode:
     rows: dict[str, list[Any]]
     packets: list[tuple[int, int, int, bool, str]]
     events: list[bytes]
+    video: Path = field(compare=False)
 
     def __len__(self) -> int:
         return len(self.rows["frame_index"])
@@ -74,7 +76,7 @@ def video_path(root: Path, info: dict[str, Any], meta: dict[str, Any]) -> Path:
 
 def read_packets(path: Path) -> list[tuple[int, int, int, bool, str]]:
     """Every packet of an mp4 in decode order."""
-    with av.open(str(path)) as container:
+    with closing(av.open(str(path))) as container:
         return [
             (
                 int(p.pts or 0),
@@ -91,6 +93,7 @@ def read_packets(path: Path) -> list[tuple[int, int, int, bool, str]]:
 def _episode(root: Path, info: dict[str, Any], meta: dict[str, Any]) -> ReadEpisode:
     place = {"chunk_index": meta["data/chunk_index"], "file_index": meta["data/file_index"]}
     table = pq.read_table(root / info["data_path"].format(**place))
+    video = video_path(root, info, meta)
     rows = {name: table[name].to_pylist() for name in table.column_names if name not in _PLACES}
     return ReadEpisode(
         session=meta["session"].rpartition("@")[0],
@@ -98,8 +101,9 @@ def _episode(root: Path, info: dict[str, Any], meta: dict[str, Any]) -> ReadEpis
         from_timestamp=meta[f"videos/{CAMERA}/from_timestamp"],
         to_timestamp=meta[f"videos/{CAMERA}/to_timestamp"],
         rows=rows,
-        packets=read_packets(video_path(root, info, meta)),
+        packets=read_packets(video),
         events=_events(root / info["extensions"]["game_converter"]["gamepad_path"].format(**place)),
+        video=video,
     )
 
 

@@ -23,6 +23,7 @@ def write_video(path: Path, count: int, *, gop: int = 8, codec: str = "libx264")
     """An mp4 with two B-frames between others, 64x48, 30 Hz."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=30)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         if codec == "libx264":
             stream.options = {"bf": "2", "preset": "ultrafast", "g": str(gop), "x264-params": "b-adapt=0:scenecut=0"}

@@ -209,12 +209,17 @@ class Seen:
     skipped: int = 0
 
 
+def _table(path: Path) -> pa.Table:
+    """One file, without pyarrow's dataset machinery: thousands are read."""
+    return pq.ParquetFile(path).read(use_threads=False)
+
+
 def read_shard(path: Path) -> Seen:
     """Read the tree as LeRobot would, with json and pyarrow alone; AssertionError where it does not hold together."""
     if not (path / layout.INFO).exists():
         return Seen()
     info = json.loads((path / layout.INFO).read_bytes())
-    tasks = pq.read_table(path / layout.TASKS).to_pydict()
+    tasks = _table(path / layout.TASKS).to_pydict()
     assert tasks["task_index"] == list(range(len(tasks["task"])))
     assert info["total_tasks"] <= len(tasks["task"])
     assert (path / layout.CARD).exists()
@@ -222,13 +227,13 @@ def read_shard(path: Path) -> Seen:
     assert stats.keys() == info["features"].keys()
     rows: list[dict[str, Any]] = []
     for file in sorted((path / "meta/episodes").glob("*/*.parquet")):
-        rows += pq.read_table(file).to_pylist()
+        rows += _table(file).to_pylist()
     assert [row["episode_index"] for row in rows] == list(range(len(rows)))
     assert info["total_episodes"] <= len(rows) <= info["total_episodes"] + 1
     frames = 0
     for row in rows[: info["total_episodes"]]:
         numbers = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
-        data = pq.read_table(path / info["data_path"].format(**numbers))
+        data = _table(path / info["data_path"].format(**numbers))
         assert data.column("index").to_pylist() == list(range(frames, frames + row["length"]))
         assert set(data.column("episode_index").to_pylist()) == {row["episode_index"]}
         assert {tasks["task"][one] for one in data.column("task_index").to_pylist()} == set(row["tasks"])

@@ -52,7 +52,7 @@ class Stoppable:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_stops_and_the_second_exits(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     exits: list[int] = []
-    monkeypatch.setattr(padreel.app.os, "_exit", exits.append)
+    monkeypatch.setattr(os, "_exit", exits.append)
 
     async def play() -> None:
         consumer: Any = Stoppable()

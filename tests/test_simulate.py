@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -22,6 +23,7 @@ from padreel_shim.sample import write_session_folder
 from padreel_shim.scene import read_frame_number
 from padreel_shim.simulate import play, play_all, rigs_like
 from padreel_shim.synthetic import H264Encoder, SyntheticRig
+from tests.video_source import rgb
 
 SECOND = 1_000_000_000
 RIG = SyntheticRig("11-0", 4.3, 160, 120, gop=25, rig_id="rig-0", task="Win the round", game_id="padreel-demo")
@@ -52,9 +54,9 @@ def decode_numbers(frames: Iterable[VideoFrame]) -> list[int | None]:
             decoder.extradata = frame.stream.extradata
         packet = av.Packet(frame.access_unit)
         packet.pts = frame.frame_index
-        numbers += [read_frame_number(picture.to_ndarray(format="rgb24")) for picture in decoder.decode(packet)]
+        numbers += [read_frame_number(rgb(picture)) for picture in decoder.decode(packet)]
     assert decoder is not None
-    return numbers + [read_frame_number(picture.to_ndarray(format="rgb24")) for picture in decoder.decode(None)]
+    return numbers + [read_frame_number(rgb(picture)) for picture in decoder.decode(None)]
 
 
 def test_every_frame_says_its_number_after_decoding(records: list[PublishedRecord]) -> None:
@@ -169,7 +171,7 @@ def test_a_folder_holds_what_is_published(records: list[PublishedRecord], tmp_pa
     events = [[p for p in pads_of(rs) if p.kind == GamepadState.EVENT] for rs in (again, records)]
     assert events[0] == events[1]
     with av.open(str(tmp_path / "session" / "capture.mp4")) as container:
-        pictures = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+        pictures = [rgb(picture) for picture in container.decode(video=0)]
     assert [read_frame_number(picture) for picture in pictures] == list(range(RIG.frame_count))
     with pytest.raises(FileExistsError):
         write_session_folder(tmp_path / "session", RIG)
@@ -185,7 +187,7 @@ def test_a_folder_holds_what_is_published(records: list[PublishedRecord], tmp_pa
         ({"width": 100}, "too small"),
     ],
 )
-def test_rigs_that_cannot_be_are_refused(changed: dict[str, object], message: str) -> None:
+def test_rigs_that_cannot_be_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(RIG, **changed)
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import struct
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def test_rows(tmp_path: Path, source: Source) -> None:
     assert rows["observation.state"][8][OBSERVATION_NAMES.index("south")] == 1.0
     assert rows["capture.time_ns"] == [i * FRAME_NS for i in range(20, 29)]
     ages = [-1, -1, *((i * FRAME_NS + 1_000_000) / 1e9 for i in range(3)), *(i * FRAME_NS / 1e9 for i in range(4))]
-    np.testing.assert_array_equal(np.float32(rows["capture.pad_age"]), np.float32(ages))
+    np.testing.assert_array_equal(np.asarray(rows["capture.pad_age"], np.float32), np.asarray(ages, np.float32))
     np.testing.assert_array_equal(np.float32(rows["timestamp"]), np.float32(np.arange(9) / FPS))
     assert rows["frame_index"] == list(range(9))
     assert rows["index"] == list(range(1000, 1009))
@@ -225,9 +226,9 @@ def test_arrays_in_place_of_tuples(tmp_path: Path, source: Source) -> None:
     one = draft(source)
     views = replace(
         one,
-        time_ns=memoryview(np.asarray(one.time_ns, np.int64)),
-        pairing=memoryview(np.asarray(one.pairing, np.int64)),
-        event_ns=memoryview(np.asarray(one.event_ns, np.int64)),
+        time_ns=memoryview(array("q", one.time_ns)),
+        pairing=memoryview(array("q", one.pairing)),
+        event_ns=memoryview(array("q", one.event_ns)),
     )
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def rgb(frame: av.VideoFrame) -> Picture:
 def read_mp4(file: str | io.BytesIO) -> Source:
     """Take an mp4 apart."""
     content = Path(file).read_bytes() if isinstance(file, str) else file.getvalue()
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         video = container.streams.video[0]
         context = video.codec_context
         assert video.average_rate is not None
@@ -82,7 +83,7 @@ def read_mp4(file: str | io.BytesIO) -> Source:
 
 def decode(file: str | io.BytesIO) -> list[Picture]:
     """All pictures of a file, as RGB, in display order."""
-    with av.open(file) as container:
+    with closing(av.open(file, "r")) as container:
         return [rgb(frame) for frame in container.decode(video=0)]
 
 

@@ -16,22 +16,16 @@ from padreel.settings import ConsumerSettings, ConvertSettings, DatasetSettings,
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Failure(click.ClickException):
-    """Shown as one clear line on stderr."""
-
-    def __init__(self, error: PadreelError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if isinstance(error, SettingsError) else 1
-
-
 class _Commands(click.Group):
     """Turns padreel's own errors into messages and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from error
         except PadreelError as error:
-            raise _Failure(error) from error
+            raise click.ClickException(str(error)) from error
 
 
 def settings_options(settings: type[DatasetSettings]) -> Callable[[F], F]:

@@ -230,25 +230,25 @@ class OpenSession:
     """All that is needed to go on with a session at its resume offset.
 
     The frame fields are as they were just before the frame record at `resume`; the pad fields as they were just
-    before the pad record at `pads_resume`.
+    before the pad record at `pads_resume`. The defaults are those of a session of which nothing was read.
     """
 
-    resume: int  # the session's frame records below it are skipped in silence
-    pads_resume: int  # the same for its pad records
-    sequence: int  # next expected
-    frame_index: int  # one more than the highest received
-    time_ns: int | None  # latest received
-    waiting: bool  # for an IDR
-    segment_ns: int | None  # time of the current segment's first frame
-    first_action_ns: int | None
-    forced_kept_ns: int | None  # time of the first frame kept by force
-    session_ns: int | None  # time of the session's first frame
-    stream: Stream | None
-    session: SessionInfo | None
-    pad: PadState
-    fold: FoldMark | None
-    last_frame: int | None  # offsets of the last records seen
-    last_pad: int | None
+    resume: int = 0  # the session's frame records below it are skipped in silence
+    pads_resume: int = 0  # the same for its pad records
+    sequence: int = 0  # next expected
+    frame_index: int = 0  # one more than the highest received
+    time_ns: int | None = None  # latest received
+    waiting: bool = True  # for an IDR
+    segment_ns: int | None = None  # time of the current segment's first frame
+    first_action_ns: int | None = None
+    forced_kept_ns: int | None = None  # time of the first frame kept by force
+    session_ns: int | None = None  # time of the session's first frame
+    stream: Stream | None = None
+    session: SessionInfo | None = None
+    pad: PadState = PadState()
+    fold: FoldMark | None = None
+    last_frame: int | None = None  # offsets of the last records seen
+    last_pad: int | None = None
     late: int = 0  # late EVENTs below pads_resume that no episode has reported
     dormant: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from padreel.errors import SettingsError
 from padreel.metrics import CONTENT_TYPE, Metrics
@@ -43,14 +44,14 @@ class Server:
         await self._runner.cleanup()
 
 
-def _metrics_page(metrics: Metrics) -> Callable[[web.Request], object]:
+def _metrics_page(metrics: Metrics) -> Handler:
     async def page(request: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     return page
 
 
-def _probe_page(probe: Probe) -> Callable[[web.Request], object]:
+def _probe_page(probe: Probe) -> Handler:
     async def page(request: web.Request) -> web.Response:
         reason = probe()
         if reason is None:

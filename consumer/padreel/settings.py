@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from padreel.core.pipeline import Limits, Rules
+from padreel.core.pipeline import Limits
+from padreel.core.rules import Rules
 from padreel.errors import SettingsError
 from padreel.model import Schema
 

@@ -118,11 +118,13 @@ def _fetch(cache: Path, maven: str | None) -> Path:
         command = [maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={target}", "-DincludeScope=runtime"]
         # One refused connection of a hundred fails the whole run; what has arrived by then is in Maven's repository.
-        for _ in range(MAVEN_ATTEMPTS):
+        attempts = 0
+        while True:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+            attempts += 1
+            if done.returncode == 0 or attempts == MAVEN_ATTEMPTS:
                 break
-        else:
+        if done.returncode != 0:
             output = (done.stdout + done.stderr).strip()[-4000:]
             raise LocalBrokerError(f"Maven could not fetch Apache Kafka (exit code {done.returncode}):\n{output}")
         if not any(target.glob("kafka_*.jar")):

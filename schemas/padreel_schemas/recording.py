@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream as AvVideoStream
@@ -283,7 +284,9 @@ class Recording:
 
 def _packets(video: AvVideoStream) -> Iterator[Packet]:
     """Yield the stream's packets in decode order without the empty one that ends a demux."""
-    for packet in video.container.demux(video):
+    container = video.container
+    assert isinstance(container, InputContainer)
+    for packet in container.demux(video):
         if packet.size:
             yield packet
 

@@ -6,10 +6,12 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from padreel.core import session as session_module
 from padreel.core.align import Join
-from padreel.core.pipeline import Limits, Pipeline, Rules
+from padreel.core.pipeline import Limits, Pipeline
+from padreel.core.rules import Rules
 from padreel.core.segment import Segment, _Frame
 from padreel.model import (
     AppendUnit,
@@ -81,7 +83,7 @@ class Player:
         self.spans: dict[int, list[AppendUnit]] = {}
         for known in (self.forced, self.silences):
             for offset in [o for o in known if not self._settled(o, state)]:
-                del known[offset]  # type: ignore[attr-defined]
+                del known[offset]
 
     def _settled(self, offset: int, state: PartitionState) -> bool:
         """Whether a frame record is not read again after a crash."""
@@ -280,15 +282,11 @@ def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> 
     limits = Limits()
     if gives_up and rng.random() < 0.5:
         limits = Limits(frames=rng.randint(1, 5), pads=rng.randint(1, 5))
-    observed = type("Observed", (_ObservedSegment,), {})
-    original = session_module.Segment
-    session_module.Segment = observed  # type: ignore[misc]
-    try:
+    observed: Any = type("Observed", (_ObservedSegment,), {})
+    with mock.patch.object(session_module, "Segment", observed):
         player = Player(world, rules, limits, gives_up=gives_up, codec=codec)
         observed.player = player
         _schedule(rng, player)
-    finally:
-        session_module.Segment = original  # type: ignore[misc]
     return player
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from padreel.core.align import Join, PadTimeline, Verdict
 from padreel.core.offsets import Ledger
 from padreel.core.pipeline import Pipeline
+from padreel.core.rules import Positions
 from padreel.core.segment import Segment
-from padreel.core.session import Positions, Session, Snapshot
+from padreel.core.session import Session, Snapshot
 from padreel.model import FoldMark, Frame, PadEnd
 from tests.properties.player import ViolationError, play
 

@@ -89,8 +89,8 @@ def _heartbeat(rng: random.Random, session: str, records: list[Any], until: int)
     published = max([r[2] for r in records[:k]], default=NEVER)
     coming = [r[2] for r in records[k:] if r[2] >= published and r[0] == "E"]
     high = min(coming) - 1 if coming else until + 2
-    if rng.random() < 0.05:  # it lies: an EVENT follows that is not later
-        high += 4
+    if rng.random() < 0.1:  # it lies: an EVENT follows that is not later
+        high += rng.choice([1, 4])
     low = max(published, 0)
     if high >= low:
         records.insert(k, ("H", session, rng.choice([high, rng.randint(low, high)])))

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from padreel.core.session import Positions, Session
+from padreel.core.rules import Positions
+from padreel.core.session import Session
 from padreel.model import ClosedSession, CloseReason, Commit, Fate, LastRecord, OpenSession, PartitionState, Topic
 
 
@@ -29,7 +30,7 @@ class Ledger:
 
     def claim_loose(self, key: str) -> list[tuple[int, Fate]]:
         """Hand the records noted for a session over to it when it opens."""
-        mine = [(offset, fate) for offset, fate, owner in self._loose if owner == key and fate is Fate.STALE]
+        mine = [drop[:2] for drop in self._loose if drop[2] == key and drop[1] is Fate.STALE]
         if mine:
             self._loose = [d for d in self._loose if d[2] != key or d[1] is not Fate.STALE]
         return mine

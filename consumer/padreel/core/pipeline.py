@@ -17,7 +17,8 @@ from itertools import count
 
 from padreel.core.align import Verdict
 from padreel.core.offsets import Ledger
-from padreel.core.session import Positions, Rules, Session
+from padreel.core.rules import Positions, Rules
+from padreel.core.session import Session
 from padreel.model import (
     CloseReason,
     Commit,
@@ -32,8 +33,6 @@ from padreel.model import (
     SessionRejection,
     Topic,
 )
-
-__all__ = ["Counts", "Limits", "Pipeline", "Rules"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from padreel.core.align import Join, PadTimeline, Verdict
+from padreel.core.rules import Positions, Rules
 from padreel.core.segment import Key, Received, Segment
 from padreel.model import (
     AppendUnit,
@@ -25,32 +25,9 @@ from padreel.model import (
     OpenSpan,
     PadEnd,
     PadEvent,
-    PadState,
     Schema,
     SessionInfo,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How sessions become episodes. Times are nanoseconds; `max_pre_action_ns` None keeps every frame."""
-
-    schema: Schema
-    game_id: str = ""
-    max_pre_action_ns: int | None = None
-    max_episode_ns: int = 900 * 10**9
-    session_timeout_ns: int = 120 * 10**9
-    force_after_ns: int = 30 * 10**9  # where the rig promises heartbeats
-    force_after_without_heartbeats_ns: int = 900 * 10**9
-    dedupe_horizon: int = 100_000  # records for which a closed session is remembered
-    silent_after_records: int = 100_000  # of both topics without one of the session
-
-
-class Positions(NamedTuple):
-    """Read positions of a partition pair: the offsets of the next records to read."""
-
-    frames: int
-    pads: int
 
 
 class Snapshot(NamedTuple):
@@ -92,7 +69,7 @@ class Session:
         self.dropped: list[tuple[int, Fate]] = []  # frame records that are no rows, not yet counted
         self._released: dict[Fate, int] = {}  # frame records of segments that are done, not yet counted
         self._late: array[int] = array("q")  # offsets of late EVENTs that no episode has reported
-        self._load(state or _NEW)
+        self._load(state or OpenSession())
         self.pads = PadTimeline(state.pad if state else None)
         self.join = Join(
             rules.max_pre_action_ns,
@@ -413,23 +390,3 @@ class Session:
             counted[fate] = counted.get(fate, 0) + count
         self._released = {}
         self.dropped = [drop for drop in self.dropped if drop[0] >= offset]
-
-
-_NEW = OpenSession(
-    resume=0,
-    pads_resume=0,
-    sequence=0,
-    frame_index=0,
-    time_ns=None,
-    waiting=True,
-    segment_ns=None,
-    first_action_ns=None,
-    forced_kept_ns=None,
-    session_ns=None,
-    stream=None,
-    session=None,
-    pad=PadState(),
-    fold=None,
-    last_frame=None,
-    last_pad=None,
-)

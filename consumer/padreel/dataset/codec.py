@@ -11,7 +11,7 @@ import binascii
 import functools
 import types
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
@@ -27,13 +27,13 @@ class CodecError(ValueError):
 
 def encode(value: object) -> Json:
     """The JSON form of a dataclass value."""
-    kind: Hashable = type(value)
+    kind: Any = type(value)
     return _codec(kind)[0](value)
 
 
 def decode(kind: type[Any], data: Json, where: str = "") -> Any:
     """The `kind` value that `data` stands for; `where` prefixes the path in errors."""
-    hashable: Hashable = kind
+    hashable: Any = kind
     return _codec(hashable)[1](data, where)
 
 

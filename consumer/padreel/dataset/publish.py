@@ -56,13 +56,17 @@ class PublishFolder:
 
         Raises FilesystemError if one cannot be emptied, OSError.
         """
+        others = self._others()
         for _ in range(_FENCE_ROUNDS):
-            others = [one for one in self._staging.glob(f"{_PREFIX}*") if one != self.path]
             if not others:
                 return
             for other in others:
                 _empty_and_remove(other)
+            others = self._others()
         raise FilesystemError(f"{others[0]} does not go away; stop the process that keeps writing there")
+
+    def _others(self) -> list[Path]:
+        return [one for one in self._staging.glob(f"{_PREFIX}*") if one != self.path]
 
     def prepare(self, final: Path, content: bytes) -> Prepared:
         """Write what shall replace `final`. Raises FencedError, OSError."""
