@@ -40,8 +40,8 @@ def shim(broker: str, made: TopicNames, tmp_path: Path) -> Shim:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([*(str(CHECKOUT / root) for root in ("schemas", "producer_shim")), *sys.path]),
         "KAFKA_BOOTSTRAP_SERVERS": broker,
-        "PADREEL_FRAMES_TOPIC": made.frames,
-        "PADREEL_PADS_TOPIC": made.pads,
+        "KAFKA_FRAMES_TOPIC": made.frames,
+        "KAFKA_PADS_TOPIC": made.pads,
         "PADREEL_STATE_DIR": str(tmp_path / "state"),
     }
 

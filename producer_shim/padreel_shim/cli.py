@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from padreel_schemas.recording import RecordingError
-from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC, PublishError, RigProducer
+from padreel_shim.options import SpeedType, broker_options, option, run_until_signal
+from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.publish import Published, PublishOptions, publish_session
-from padreel_shim.simulate_cli import SpeedType, sample, simulate
+from padreel_shim.simulate_cli import sample, simulate
 from padreel_shim.state import StateError, default_state_dir
 from padreel_shim.topics import TopicsError, create_topics
-
-Result = TypeVar("Result")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Stopped(click.ClickException):
-    """The process was asked to stop; the exit code says by which signal, as a shell does."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signum
-
-    def show(self, file: Any = None) -> None:
-        click.echo(self.message, file=file or sys.stderr)
-
-
-def run_until_signal(work: Coroutine[Any, Any, Result], stopped: str) -> Result:
-    """Run `work`; SIGINT or SIGTERM cancels it, and once it has ended raises Stopped with the words `stopped`."""
-    received: list[int] = []
-
-    async def run() -> Result:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(work)
-
-        def stop(signum: int) -> None:
-            received.append(signum)
-            task.cancel()
-
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, stop, signum)
-        return await task
-
-    try:
-        return asyncio.run(run())
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        raise Stopped(received[0], stopped) from None
-
-
-def _broker_options(command: Command) -> Command:
-    """Add the options that say where the topics are."""
-    for option in reversed(
-        (
-            click.option(
-                "--bootstrap-servers",
-                required=True,
-                envvar="KAFKA_BOOTSTRAP_SERVERS",
-                show_envvar=True,
-                help="Kafka brokers, host:port[,host:port...].",
-            ),
-            _option("--frames-topic", default=FRAMES_TOPIC, show_default=True, help="Topic of the video frames."),
-            _option("--pads-topic", default=PADS_TOPIC, show_default=True, help="Topic of the gamepad states."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _option(name: str, **settings: Any) -> Callable[[Command], Command]:
-    """An option that is also the environment variable PADREEL_<NAME>."""
-    variable = "PADREEL_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, envvar=variable, show_envvar=True, **settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,19 +26,19 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("session_dirs", metavar="SESSION_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_broker_options
-@_option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
-@_option("--rig-id", default="", help="Name of this rig, kept with every episode.")
-@_option("--task", default="", help="What the player was asked to do; empty: the consumer's default.")
-@_option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
-@_option(
+@broker_options
+@option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
+@option("--rig-id", default="", help="Name of this rig, kept with every episode.")
+@option("--task", default="", help="What the player was asked to do; empty: the consumer's default.")
+@option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
+@option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=default_state_dir,
     show_default="~/.local/state/padreel-shim",
     help="Where it is kept how far each session is published.",
 )
-@_option("--again", is_flag=True, help="Publish finished sessions once more, each as a new run.")
+@option("--again", is_flag=True, help="Publish finished sessions once more, each as a new run.")
 def publish(
     session_dirs: Sequence[Path],
     bootstrap_servers: str,
@@ -167,9 +102,9 @@ def _tell(done: Published) -> None:
 
 
 @cli.command()
-@_broker_options
-@_option("--partitions", default=4, show_default=True, type=click.IntRange(1), help="Partitions of each topic.")
-@_option("--replication-factor", default=1, show_default=True, type=click.IntRange(1), help="Copies of each partition.")
+@broker_options
+@option("--partitions", default=4, show_default=True, type=click.IntRange(1), help="Partitions of each topic.")
+@option("--replication-factor", default=1, show_default=True, type=click.IntRange(1), help="Copies of each partition.")
 def topics(
     bootstrap_servers: str, frames_topic: str, pads_topic: str, partitions: int, replication_factor: int
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import click
 
-from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC, PublishError, RigProducer
+from padreel_shim.options import SpeedType, broker_options, option, run_until_signal
+from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.sample import write_session_folder
 from padreel_shim.simulate import Played, play_all, rigs_like
 from padreel_shim.synthetic import SyntheticRig
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """A picture size such as 1280x720."""
 
     name = "WxH"
@@ -32,7 +32,7 @@ class SizeType(click.ParamType):
         return int(width), int(height)
 
 
-class RateType(click.ParamType):
+class RateType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """A frame rate: a number, or a fraction such as 30000/1001."""
 
     name = "RATE"
@@ -45,21 +45,6 @@ class RateType(click.ParamType):
         return rate
 
 
-class SpeedType(click.ParamType):
-    """How fast to play: a factor of real time, or `max`, which becomes infinity."""
-
-    name = "FACTOR|max"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            speed = float("inf") if value == "max" else float(value)
-        except ValueError:
-            speed = 0.0
-        if not speed > 0:
-            self.fail(f"{value!r} is no speed; expected a number above 0, or max", param, ctx)
-        return speed
-
-
 def _rig_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what the rigs are like."""
     options: Sequence[Any] = (
@@ -70,8 +55,8 @@ def _rig_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--seed", default=0, show_default=True, help="The same seed gives the same sessions."),
         click.option("--gop", default=60, show_default=True, help="Frames from one IDR to the next."),
     )
-    for option in reversed(options):
-        command = option(command)
+    for add in reversed(options):
+        command = add(command)
     return command
 
 
@@ -87,32 +72,10 @@ def _rigs(
 
 @click.command()
 @_rig_options
-@click.option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
-@click.option(
-    "--bootstrap-servers",
-    required=True,
-    envvar="KAFKA_BOOTSTRAP_SERVERS",
-    show_envvar=True,
-    help="Kafka brokers, host:port[,host:port...].",
-)
-@click.option(
-    "--frames-topic",
-    default=FRAMES_TOPIC,
-    show_default=True,
-    envvar="PADREEL_FRAMES_TOPIC",
-    show_envvar=True,
-    help="Topic of the video frames.",
-)
-@click.option(
-    "--pads-topic",
-    default=PADS_TOPIC,
-    show_default=True,
-    envvar="PADREEL_PADS_TOPIC",
-    show_envvar=True,
-    help="Topic of the gamepad states.",
-)
-@click.option("--task", default="", help="What the players are asked to do; empty: the consumer's default.")
-@click.option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
+@option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
+@broker_options
+@option("--task", default="", help="What the players are asked to do; empty: the consumer's default.")
+@option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
 def simulate(
     rigs: int,
     seconds: float,
@@ -135,7 +98,7 @@ def simulate(
             return await play_all(sessions, producer, speed=speed)
 
     try:
-        result = asyncio.run(run())
+        result = run_until_signal(run(), "stopped; no session was ended, so consumers wait for more of them")
     except PublishError as error:
         raise click.ClickException(str(error)) from error
     for played in result:

@@ -165,7 +165,8 @@ class StateFile:
             state = PublishState(files=files, **data)
         except (KeyError, TypeError) as error:
             raise self._unusable(str(error)) from error
-        if type(state.position) is not int or state.position < 0:
+        position = data["position"]
+        if type(position) is not int or position < 0:
             raise self._unusable(f"position is {state.position!r}, expected an integer from 0")
         if type(state.finished) is not bool or not isinstance(state.run, str):
             raise self._unusable("finished or run is of the wrong type")

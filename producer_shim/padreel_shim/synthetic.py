@@ -72,7 +72,7 @@ class H264Encoder:
     def encode(self, number: int, rgb: npt.NDArray[np.uint8]) -> list[EncodedUnit]:
         """Give picture `number`, (height, width, 3) RGB; returns what the encoder releases, in decode order."""
         plane = self._rgb.planes[0]  # its lines may be padded
-        lines = np.frombuffer(plane, dtype=np.uint8).reshape(plane.height, plane.line_size)
+        lines = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
         lines[:, : rgb.shape[1] * 3] = rgb.reshape(rgb.shape[0], -1)
         frame = self._rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = number, self._context.time_base

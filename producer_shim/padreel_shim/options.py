@@ -1,0 +1,92 @@
+"""What the commands of `padreel-shim` have in common: options, and how they end on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC
+
+Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def run_until_signal(work: Coroutine[Any, Any, Result], stopped: str) -> Result:
+    """Run `work`; SIGINT or SIGTERM cancels it; once it has ended the process says `stopped` and exits.
+
+    The exit code says by which signal, as a shell's does.
+    """
+    received: list[int] = []
+
+    async def run() -> Result:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def stop(signum: int) -> None:
+            received.append(signum)
+            task.cancel()
+
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, stop, signum)
+        return await task
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        click.echo(stopped, err=True)
+        raise SystemExit(128 + received[0]) from None
+
+
+class SpeedType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
+    """How fast to play: a factor of real time, or `max`, which becomes infinity."""
+
+    name = "FACTOR|max"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            speed = float("inf") if value == "max" else float(value)
+        except ValueError:
+            speed = 0.0
+        if not speed > 0:
+            self.fail(f"{value!r} is no speed; expected a number above 0, or max", param, ctx)
+        return speed
+
+
+def option(name: str, *, env: str = "", **settings: Any) -> Callable[[Command], Command]:
+    """An option that is also an environment variable: `env`, by default PADREEL_<NAME>."""
+    variable = env or "PADREEL_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, envvar=variable, show_envvar=True, **settings)
+
+
+def broker_options(command: Command) -> Command:
+    """Add the options that say where the topics are; their variables are those of `padreel consume`."""
+    for add in (
+        option(
+            "--pads-topic",
+            env="KAFKA_PADS_TOPIC",
+            default=PADS_TOPIC,
+            show_default=True,
+            help="Topic of the gamepad states.",
+        ),
+        option(
+            "--frames-topic",
+            env="KAFKA_FRAMES_TOPIC",
+            default=FRAMES_TOPIC,
+            show_default=True,
+            help="Topic of the video frames.",
+        ),
+        option(
+            "--bootstrap-servers",
+            env="KAFKA_BOOTSTRAP_SERVERS",
+            required=True,
+            help="Kafka brokers, host:port[,host:port...].",
+        ),
+    ):
+        command = add(command)
+    return command
