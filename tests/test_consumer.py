@@ -13,7 +13,7 @@ import pytest
 import padreel.consumer
 import padreel.partition
 from padreel.consumer import Clock, Consumer
-from padreel.errors import CorruptShardError, FencedError, TooManyRejectedError
+from padreel.errors import BrokerError, CorruptShardError, FencedError, TooManyRejectedError
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel.settings import ConsumerSettings, load
@@ -140,7 +140,32 @@ def test_a_restart_goes_on_where_the_log_says() -> None:
     record(broker, 0, "two@2", frames=5)
     stage = backfill(broker, disk)
     assert disk.rows() == {"one@1": 7, "two@2": 5}
-    assert stage.source.resumed == [(0, 8, 2)]
+    assert stage.source.resumed == [(0, 7, 1)]  # the last record of each topic once more, to compare it
+
+
+def test_a_topic_that_was_created_anew_is_noticed() -> None:
+    """It has grown beyond the old offsets, and its records are valid ones."""
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    backfill(broker, disk)
+    for pair in broker.records:
+        broker.records[pair] = []
+    record(broker, 0, "two@2", frames=20)
+    with pytest.raises(ExceptionGroup) as caught:
+        backfill(broker, disk)
+    assert caught.group_contains(BrokerError, match="offset 7.*created anew")
+    assert disk.rows() == {"one@1": 7}
+
+
+def test_a_last_record_that_retention_deleted_is_not_missed() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    backfill(broker, disk)
+    record(broker, 0, "two@2", frames=5)
+    broker.delete_before((Topic.FRAMES, 0), 8)
+    broker.delete_before((Topic.PADS, 0), 2)
+    assert backfill(broker, disk).source.resumed == [(0, 8, 2)]
+    assert disk.rows() == {"one@1": 7, "two@2": 5}
 
 
 def test_a_new_shard_remembers_where_it_started() -> None:
@@ -235,8 +260,9 @@ def test_partitions_that_move_are_read_again_by_the_new_owner() -> None:
             group.create_task(first.consumer.run())
             await until(lambda: disk.rows() == {"one@1": 7} and first.consumer.ready() is None)
             await until(lambda: first.source.at.get((Topic.FRAMES, 1)) == 7)
-            for name in ("padreel_lag_records", "padreel_lag_seconds"):
-                await until(lambda name=name: first.value(name, topic="padreel.frames", partition="1") == 0)
+            where = {"topic": "padreel.frames", "partition": "1"}
+            await until(lambda: first.value("padreel_lag_records", **where) == 0)
+            await until(lambda: first.value("padreel_lag_seconds", **where) == 0)
             group.create_task(second.consumer.run())
             await until(lambda: second.consumer.ready() is None and first.consumer.ready() is None)
             assert (first.source.assigned, second.source.assigned) == ({0}, {1})

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import structlog
 
 from padreel.core.decode import DecodeRules
-from padreel.core.pipeline import Rules
+from padreel.core.rules import Rules
+from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
 from padreel.metrics import Metrics
 from padreel.model import Topic
@@ -108,6 +109,7 @@ class Consumer:
             accounted=self._observer.accounted,
             timed=self._observer.timed,
             failed=self._observer.failed,
+            topic_names=self._topic_names,
             now_ns=clock.now_ns,
         )
 
@@ -314,7 +316,9 @@ class Consumer:
         if not self._is_current(partition):
             return
         state = event.state
-        if self._source.resume(partition.number, state.frames_next, state.pads_next, partition.generation):
+        frames = reading_offset(state.frames_next, state.last_frame)
+        pads = reading_offset(state.pads_next, state.last_pad)
+        if self._source.resume(partition.number, frames, pads, partition.generation):
             partition.begin(event, self._clock.now_ns())
             _log.info(
                 "shard open",

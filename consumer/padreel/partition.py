@@ -8,9 +8,8 @@ forget the pipeline, open the shard again, read again from where its log says.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +19,17 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from padreel.core.decode import Decoder, DecodeRules
-from padreel.core.pipeline import Limits, Pipeline, Rules
+from padreel.core.pipeline import Limits, Pipeline
+from padreel.core.rules import Rules
 from padreel.dataset.shard import Committed
 from padreel.errors import DatasetError, FencedError
+from padreel.kafka.continuity import Continuity, last_record
 from padreel.kafka.events import Answer, Batch
 from padreel.model import (
     AppendUnit,
     Commit,
     Effect,
-    LastRecord,
     PartitionState,
-    RawRecord,
     Rejected,
     Topic,
 )
@@ -86,6 +85,7 @@ class Surroundings:
     accounted: Callable[[Partition, Commit], None]
     timed: Callable[[Partition, float], None]  # seconds of a call that committed an episode
     failed: Callable[[Partition, str], None]  # "storage" or "fence"
+    topic_names: Mapping[Topic, str]
     now_ns: Callable[[], int]
 
 
@@ -103,6 +103,7 @@ class Partition:
         self.seen_ms: dict[Topic, int] = {}  # timestamp of the last record read
         self._around = around
         self._decoder = Decoder(around.decode_rules)
+        self._continuity: dict[Topic, Continuity] = {}
         self._effects: deque[Effect] = deque()
         self._wake = asyncio.Event()
         self._released = asyncio.Event()
@@ -122,6 +123,13 @@ class Partition:
                 self._decoder.remember(key, session.stream)
         self.pipeline = Pipeline(self._around.rules, self._around.limits, state, now_ns)
         self.at = (state.frames_next, state.pads_next)
+        self._continuity = {
+            topic: Continuity(self._around.topic_names[topic], self.number, start, last)
+            for topic, start, last in (
+                (Topic.FRAMES, state.frames_next, state.last_frame),
+                (Topic.PADS, state.pads_next, state.last_pad),
+            )
+        }
         self.resumed_ns = self.progress_ns = now_ns
         self._takes_effects = True
         if opened.is_new:
@@ -134,17 +142,23 @@ class Partition:
         self._drop_effects()
 
     def read(self, batch: Batch, now_ns: int) -> list[Rejected]:
-        """Decode a batch and hand it to the pipeline; what was rejected."""
+        """Decode a batch and hand it to the pipeline; what was rejected.
+
+        Raises BrokerError if the topic is not the one that the log was written from.
+        """
         pipeline = self._running
-        last = batch.records[-1]
+        records = self._continuity[batch.topic].check(batch.records)
+        if not records:
+            return []
+        last = records[-1]
         position, remembered = last.offset + 1, last_record(last)
         self.seen_ms[batch.topic] = last.timestamp
         if batch.topic is Topic.FRAMES:
-            frames = self._decoder.frames(batch.records)
+            frames = self._decoder.frames(records)
             pipeline.read_frames(frames, position, now_ns, remembered)
             rejected = [item for item in frames if isinstance(item, Rejected)]
         else:
-            pads = self._decoder.pads(batch.records)
+            pads = self._decoder.pads(records)
             pipeline.read_pads(pads, position, now_ns, remembered)
             rejected = [item for item in pads if isinstance(item, Rejected)]
         self._collect()
@@ -334,17 +348,16 @@ class Partition:
             self._around.failed(self, "storage")
             _log.warning("storage failed, waiting", partition=self.number, what=what, error=str(error), seconds=seconds)
 
-        async for attempt in AsyncRetrying(
+        retrying = AsyncRetrying(
             retry=retry_if_exception_type(OSError),
             wait=wait,
             stop=lambda state: self._released.is_set(),
             sleep=self._sleep,
             before_sleep=say,
             reraise=True,
-        ):
-            with attempt:
-                result = await self._in_thread(call)
-                self.waiting = ""
+        )
+        result: T = await retrying(self._in_thread, call)
+        self.waiting = ""
         return result
 
     async def _sleep(self, seconds: float) -> None:
@@ -353,11 +366,6 @@ class Partition:
             await asyncio.wait_for(self._released.wait(), seconds)
         except TimeoutError:
             return
-
-
-def last_record(record: RawRecord) -> LastRecord:
-    """What a commit remembers of the last record read; the CRC is of the key and the value."""
-    return LastRecord(record.offset, record.timestamp, zlib.crc32(record.value or b"", zlib.crc32(record.key or b"")))
 
 
 def _size(effect: Effect) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import structlog
 
 from padreel.errors import BrokerError
 from padreel.kafka.events import Pair, Source, out_of_range
-from padreel.model import PartitionState, Topic
+from padreel.model import LastRecord, PartitionState, Topic
 
 _log = structlog.get_logger("padreel.starting")
 V = TypeVar("V")
@@ -39,6 +40,8 @@ class StartingPoint:
     async def restore(self, number: int, state: PartitionState | None) -> PartitionState:
         """The state to begin with; `state` is the log's, None where it has none.
 
+        What it remembers of the last records read is left out where retention has deleted them since.
+
         Raises BrokerError if the records that are needed are gone.
         """
         pairs: list[Pair] = [(Topic.FRAMES, number), (Topic.PADS, number)]
@@ -50,7 +53,12 @@ class StartingPoint:
         for pair, offset in zip(pairs, (state.frames_next, state.pads_next), strict=True):
             if not begin[pair] <= offset <= end[pair]:
                 raise BrokerError(out_of_range(self._topic_names[pair[0]], number, offset, begin[pair], end[pair]))
-        return state
+        frames_pair, pads_pair = pairs
+        return replace(
+            state,
+            last_frame=_still_there(state.last_frame, begin[frames_pair]),
+            last_pad=_still_there(state.last_pad, begin[pads_pair]),
+        )
 
     async def _first_offsets(self, pairs: list[Pair], begin: Mapping[Pair, int], end: Mapping[Pair, int]) -> list[int]:
         start = self._start
@@ -62,3 +70,7 @@ class StartingPoint:
 
         found = await answered(ask, pairs)
         return [end[pair] if (at := found[pair]) is None else at for pair in pairs]
+
+
+def _still_there(last: LastRecord | None, begin: int) -> LastRecord | None:
+    return last if last is not None and last.offset >= begin else None
