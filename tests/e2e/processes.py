@@ -73,15 +73,24 @@ class Consumer:
             self.lines.append(line)
             yield line
 
-    def await_episodes(self, count: int) -> list[dict[str, Any]]:
-        """Read log lines until `count` episodes were committed."""
-        episodes = []
+    def await_line(self, **fields: object) -> None:
+        """Read log lines until one has these fields."""
         for line in self.lines_until_end():
-            if line["event"] == "episode":
-                episodes.append(line)
-            if len(episodes) == count:
-                return episodes
-        raise AssertionError(f"ended after {len(episodes)} of {count} episodes: {self.lines[-5:]}")
+            if fields.items() <= line.items():
+                return
+        raise AssertionError(f"ended without a line {fields}: {self.lines[-5:]}")
+
+    def await_episodes(self, count: int) -> None:
+        """Read log lines until `count` episodes were committed since the start."""
+
+        def seen() -> int:
+            return sum(line["event"] == "episode" for line in self.lines)
+
+        while seen() < count:
+            try:
+                self.await_line(event="episode")
+            except AssertionError as error:
+                raise AssertionError(f"{seen()} of {count} episodes") from error
 
     def finish(self) -> int:
         """Read to the end; the exit code."""

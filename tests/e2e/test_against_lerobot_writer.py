@@ -219,7 +219,7 @@ def test_lerobot_reads_the_source_s_pictures(
 def reference(source: Source, backend: str) -> list[NDArray[np.float32]]:
     """The source file's pictures through the backend's own colour conversion, decoded from start to end."""
     if backend == "pyav":
-        return [np.moveaxis(picture, 2, 0).astype(np.float32) / 255 for picture in source.pictures]
+        return [np.moveaxis(picture, 2, 0).astype(np.float32) / np.float32(255) for picture in source.pictures]
     decoders = importlib.import_module("torchcodec.decoders")
     frames = [frame.numpy() for frame in decoders.VideoDecoder(source.mp4, seek_mode="exact")]
     return [frame.astype(np.float32) / 255 for frame in frames]

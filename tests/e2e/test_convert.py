@@ -23,6 +23,7 @@ from padreel.settings import ConvertSettings
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from tests.dataset_reading import CAMERA, ReadEpisode, read_episodes, read_info
 from tests.properties.test_action_properties import Snapshot, expected_slots
+from tests.video_source import decode
 
 NAMES = ["melee_port0_480p_items", "melee_port0_480p_late", "melee_port1_480p"]
 OTHERS = {"melee_port1_720p": "1280x720 at 30", "melee_port2_180p25": "320x180 at 25"}
@@ -89,11 +90,6 @@ def expected_actions(recordings: Path, session: Path) -> list[list[float]]:
             vector += expected_slots(action["kind"], bindings, pad, mapping["axis_button_thresholds"])
         vectors.append(vector)
     return vectors
-
-
-def decoded(video: Path) -> list[NDArray[np.uint8]]:
-    with av.open(str(video)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def first_kept(session: Path, window_ns: int) -> int:
@@ -172,7 +168,7 @@ def test_lerobot_reads_the_captured_pixels(
         first = 0 if window is None else first_kept(session, round(window * 1e9))
         check_rows(recordings, episode, first)
         assert episode.from_timestamp == float(Fraction(first - idr_before(session, first), 30))
-        pixels = decoded(session / "capture.mp4")[first:]
+        pixels = decode(str(session / "capture.mp4"))[first:]
         assert len(pixels) == len(episode)
         timestamps = [episode.from_timestamp + i / 30 for i in range(len(episode))]
         path = output / dataset.meta.get_video_file_path(number, CAMERA)
