@@ -62,13 +62,12 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
 
 
 async def _read(broker: str, topic: str) -> list[tuple[int, bytes, bytes]]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=broker, fetch_max_bytes=2**26)
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker, fetch_max_bytes=2**26, auto_offset_reset="earliest")
     await consumer.start()
     try:
         partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         found: list[tuple[int, bytes, bytes]] = []
         while len(found) < sum(ends.values()):
             for partition, records in (await consumer.getmany(timeout_ms=500)).items():

@@ -165,7 +165,7 @@ class StateFile:
             state = PublishState(files=files, **data)
         except (KeyError, TypeError) as error:
             raise self._unusable(str(error)) from error
-        position = data["position"]
+        position = data.get("position", 0)
         if type(position) is not int or position < 0:
             raise self._unusable(f"position is {state.position!r}, expected an integer from 0")
         if type(state.finished) is not bool or not isinstance(state.run, str):
