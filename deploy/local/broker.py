@@ -184,7 +184,8 @@ class Broker:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._properties.write_text(self._server_properties(), encoding="utf-8")
         command = [java, f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
-        command += ["-XX:TieredStopAtLevel=1"]  # the second compiler costs more at a start than it wins in a test
+        # The second compiler costs more at a start than it wins in a test.
+        command += ["-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"]
         command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
         command += ["-cp", f"{jars}/*"]
         if not (self.log_dir / "data" / "meta.properties").exists():
@@ -265,6 +266,11 @@ class Broker:
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
             "socket.request.max.bytes": 2 * MAX_MESSAGE_BYTES,
+            # Each idle thread wakes several times a second: on two busy cores that adds up.
+            "num.network.threads": 1,
+            "num.io.threads": 2,
+            "background.threads": 2,
+            "group.coordinator.threads": 1,
             # One member or two: waiting three seconds for more of them would only slow every test down.
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 1000,

@@ -132,6 +132,11 @@ class PadTimeline:
         at = bisect_right(self._times, time_ns)
         return self._first + at - 1 if at else NO_EVENT
 
+    def first_after(self, time_ns: int) -> int | None:
+        """Serial of the first EVENT held that is later than `time_ns`, or None."""
+        at = bisect_right(self._times, time_ns)
+        return self._first + at if at < len(self._times) else None
+
     @property
     def folded_event(self) -> int:
         """Serial of the EVENT in force in the snapshot, or NO_EVENT."""

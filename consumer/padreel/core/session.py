@@ -296,8 +296,11 @@ class Session:
         """Hand over the first segment; it is the caller's to commit."""
         segment = self.segments[0]
         key, serials = segment.resume_key(), segment.row_serials
-        paired = [serial for serial in serials if serial >= 0]
-        first = min(paired, default=None)
+        # From the EVENT in force at the first row on; without one there, from the first that came after it.
+        needed = [serial for serial in serials if serial >= 0]
+        if serials[0] < 0 and (later := self.pads.first_after(segment.row_times[0])) is not None:
+            needed.append(later)
+        first = min(needed, default=None)
         payloads, times, offsets = (
             ((), array("q"), array("q")) if first is None else self.pads.events(first, segment.row_times[-1])
         )
