@@ -67,7 +67,7 @@ def test_only_one_publisher_at_a_time(tmp_path: Path, folder: Path) -> None:
         ({"format_version": 2}, "format_version is 2, expected 1"),
         ({"position": -1}, "position is -1"),
         ({"position": "3"}, "position is '3'"),
-        ({"finished": 0}, "finished or run is of the wrong type"),
+        ({"finished": 0}, "finished is 0, expected bool"),
         ({"files": [{"name": "x"}]}, "missing"),
         ({"more": 1}, "more"),
     ],

@@ -165,11 +165,12 @@ class StateFile:
             state = PublishState(files=files, **data)
         except (KeyError, TypeError) as error:
             raise self._unusable(str(error)) from error
-        position = data.get("position", 0)
-        if type(position) is not int or position < 0:
-            raise self._unusable(f"position is {state.position!r}, expected an integer from 0")
-        if type(state.finished) is not bool or not isinstance(state.run, str):
-            raise self._unusable("finished or run is of the wrong type")
+        for name, kind in (("run", str), ("position", int), ("finished", bool)):
+            found = getattr(state, name)
+            if type(found) is not kind:
+                raise self._unusable(f"{name} is {found!r}, expected {kind.__name__}")
+        if state.position < 0:
+            raise self._unusable(f"position is {state.position}, expected an integer from 0")
         return state
 
     def _unusable(self, why: str) -> StateError:
