@@ -6,7 +6,6 @@ LeRobot's writer encodes its video anew, so pixels are compared with the source,
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -157,18 +156,21 @@ def test_aggregation_equals_lerobot_s(lerobot: ModuleType, source: Source) -> No
         np.testing.assert_allclose(total["action"][key], value, rtol=1e-9, err_msg=key)
 
 
-def backends() -> list[str]:
-    return ["pyav", "torchcodec"] if importlib.util.find_spec("torchcodec") else ["pyav"]
+@pytest.fixture(params=["pyav", "torchcodec"])
+def backend(request: pytest.FixtureRequest, lerobot: ModuleType) -> str:
+    """A decoder of LeRobot's."""
+    name: str = request.param
+    if name == "torchcodec":
+        try:
+            importlib.import_module("torchcodec.decoders")
+        except (ImportError, OSError, RuntimeError) as error:
+            pytest.skip(f"torchcodec is not installed or finds no FFmpeg: {str(error).splitlines()[0]}")
+    return name
 
 
 def decoded(path: Path, timestamps: list[float], backend: str) -> NDArray[np.float32]:
     """What LeRobot gives for these times: (n, 3, height, width) in [0, 1]."""
     video_utils = importlib.import_module("lerobot.datasets.video_utils")
-    if backend == "torchcodec":
-        try:
-            importlib.import_module("torchcodec.decoders")
-        except (ImportError, OSError, RuntimeError) as error:
-            pytest.skip(f"torchcodec needs a system FFmpeg: {str(error).splitlines()[0]}")
     return np.asarray(video_utils.decode_video_frames(path, timestamps, 1e-4, backend), np.float32)
 
 
@@ -196,7 +198,6 @@ def make_source(name: str, recordings: Path) -> Source:
             return encode(moving_pictures(1))
 
 
-@pytest.mark.parametrize("backend", backends())
 @pytest.mark.parametrize("name", SOURCES)
 def test_lerobot_reads_the_source_s_pictures(
     lerobot: ModuleType, recordings: Path, tmp_path: Path, name: str, backend: str
@@ -225,7 +226,6 @@ def reference(source: Source, backend: str) -> list[NDArray[np.float32]]:
     return [frame.astype(np.float32) / 255 for frame in frames]
 
 
-@pytest.mark.parametrize("backend", backends())
 @pytest.mark.parametrize("first_row", [0, 5, 20, 24])
 def test_lerobot_reads_the_rows_of_a_trimmed_episode(
     lerobot: ModuleType, tmp_path: Path, source: Source, first_row: int, backend: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import struct
 from bisect import bisect_right
 from fractions import Fraction
@@ -155,20 +156,54 @@ def _in_time(episode: ReadEpisode, payload: bytes, recordings: Path) -> bool:
     return (before[-1] if before else 0) <= t <= times[-1]
 
 
-@pytest.mark.parametrize("window", [None, 0.0, 0.4, 2.0])
+def idle_until(recordings: Path, copy: Path, frame: int) -> Path:
+    """The first session alone, with an untouched pad until a frame; the recorded players begin at once."""
+    session, made = recordings / "sessions" / NAMES[0], copy / "sessions" / NAMES[0]
+    shutil.copytree(session, made)
+    for path in recordings.glob("*.yaml"):
+        shutil.copy(path, copy)
+    begin_ns = frame_times(session)[frame]
+    with (made / "actions.bin").open("wb") as file:
+        for state in pad_states(session):
+            if state.monotonic_ns < begin_ns:
+                state = GamepadState(monotonic_ns=state.monotonic_ns, axes=[0.0] * 6)
+            payload = state.SerializeToString()
+            file.write(struct.pack("<I", len(payload)) + payload)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("window", "idle_frames", "gop"),
+    [(None, 0, "untrimmed"), (0.0, 0, "inside the first"), (0.5, 0, "untrimmed"), (0.4, 300, "inside a later one")],
+)
 def test_lerobot_reads_the_captured_pixels(
-    lerobot: ModuleType, recordings: Path, tmp_path: Path, window: float | None
+    lerobot: ModuleType, recordings: Path, tmp_path: Path, window: float | None, idle_frames: int, gop: str
 ) -> None:
     """Every frame, whole and trimmed: inside the first GOP, and past whole ones."""
     output = tmp_path / "out"
-    convert(recordings, output, max_pre_action_seconds=window)
+    if idle_frames:
+        recordings = idle_until(recordings, tmp_path / "in", idle_frames)
+    result = convert(recordings, output, max_pre_action_seconds=window)
+    sessions = [recordings / "sessions" / name for name in NAMES[: 1 if idle_frames else None]]
+    kept = [one for one in sessions if window is None or any(map(is_action, pad_states(one)))]
+    assert result.converted == [one.name for one in kept]
+    first_rows = [0 if window is None else first_kept(one, round(window * 1e9)) for one in kept]
+    keys = [idr_before(one, row) for one, row in zip(kept, first_rows, strict=True)]
+    match gop:
+        case "untrimmed":
+            assert set(first_rows) == {0}
+        case "inside the first":
+            assert set(keys) == {0}
+            assert min(first_rows) > 0
+        case _:
+            assert all(0 < key < row for key, row in zip(keys, first_rows, strict=True))
     dataset = lerobot.LeRobotDataset("test/melee", root=output, video_backend="pyav")
     utils = __import__("lerobot.datasets.video_utils", fromlist=["decode_video_frames"])
     for number, episode in enumerate(read_episodes(output)):
         session = recordings / "sessions" / episode.session
-        first = 0 if window is None else first_kept(session, round(window * 1e9))
+        first = first_rows[number]
         check_rows(recordings, episode, first)
-        assert episode.from_timestamp == float(Fraction(first - idr_before(session, first), 30))
+        assert episode.from_timestamp == float(Fraction(first - keys[number], 30))
         pixels = decode(str(session / "capture.mp4"))[first:]
         assert len(pixels) == len(episode)
         path = output / dataset.meta.get_video_file_path(number, CAMERA)
@@ -189,18 +224,6 @@ def to_bytes(frames: Any) -> NDArray[np.uint8]:
     """(n, 3, h, w) floats in [0, 1] as (n, h, w, 3) bytes."""
     pixels: NDArray[np.uint8] = np.rint(np.moveaxis(frames.numpy(), 1, 3) * 255).astype(np.uint8)
     return pixels
-
-
-def test_trim_points_are_inside_the_first_gop_and_past_it(recordings: Path) -> None:
-    """What the pixel test relies on."""
-    found = {
-        (idr_before(session, first) > 0, first > idr_before(session, first))
-        for window in (0.0, 0.4, 2.0)
-        for session in (recordings / "sessions" / name for name in NAMES)
-        for first in [first_kept(session, round(window * 1e9))]
-    }
-    assert (False, True) in found, "no trim point inside the first GOP"
-    assert (True, True) in found or (True, False) in found, "no trim point past a whole GOP"
 
 
 def test_datasets_loads_the_rows_by_the_card(lerobot: ModuleType, recordings: Path, tmp_path: Path) -> None:
