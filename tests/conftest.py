@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # lerobot, torch and datasets warn about themselves; on a busy machine their import alone takes a minute.
             item.add_marker(pytest.mark.filterwarnings("default"), append=False)
             if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(600))
+                item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")

@@ -216,7 +216,7 @@ class FakeShard:
         if draft is not None:
             if self.disk.gate is not None:
                 self.disk.reached.set()
-                assert self.disk.gate.wait(20)
+                assert self.disk.gate.wait(300)
             if self.disk.apply_errors:
                 raise self.disk.apply_errors.pop(0)
         self.check_tail()

@@ -58,10 +58,10 @@ def test_the_first_signal_stops_and_the_second_exits(monkeypatch: pytest.MonkeyP
         consumer: Any = Stoppable()
         stop_on_signals(consumer)
         os.kill(os.getpid(), number)
-        await asyncio.wait_for(consumer.stopped.wait(), 20)
+        await asyncio.wait_for(consumer.stopped.wait(), 300)
         assert exits == []
         os.kill(os.getpid(), number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(300):
             while not exits:  # noqa: ASYNC110 - set by a signal
                 await asyncio.sleep(0.01)
 

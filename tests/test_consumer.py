@@ -94,7 +94,7 @@ class Stage:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(300):
         while not reached():  # noqa: ASYNC110 - what is waited for happens in threads too
             await asyncio.sleep(0.01)
 
@@ -110,7 +110,7 @@ def backfill(broker: FakeBroker, disk: FakeDisk, **given: object) -> Stage:
 
     async def scene(threads: ThreadPoolExecutor) -> None:
         stages.append(Stage(broker, disk, threads, until="end", **given))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             await stages[0].consumer.run()
 
     play(scene)
@@ -298,7 +298,7 @@ def test_stopping_lets_the_commit_in_hand_finish_and_leaves_the_rest() -> None:
         await asyncio.sleep(0.1)
         assert not running.done()
         disk.gate.set()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 300)
 
     play(scene)
     assert disk.rows() == {"one@1": 7}
@@ -326,7 +326,7 @@ def test_a_slow_disk_stops_reading_frames() -> None:
         disk.gate.set()
         await until(lambda: len(disk.episodes) == 2)
         stage.consumer.stop()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 300)
 
     play(scene)
     assert disk.rows() == {"one@1": 5, "two@2": 200}
@@ -342,6 +342,6 @@ def test_ready_says_what_it_waits_for() -> None:
         running = asyncio.create_task(stage.consumer.run())
         await until(lambda: "No space left" in (stage.consumer.ready() or ""))
         stage.consumer.stop()  # nobody waits for a disk that stays full
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 300)
 
     play(scene)

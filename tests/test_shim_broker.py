@@ -20,7 +20,7 @@ from padreel_shim.topics import TopicsError, create_topics
 from tests.conftest import CHECKOUT, TopicNames
 from tests.session_folders import write_folder
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 PARTITIONS = 3
 Shim = Callable[..., "subprocess.Popen[str]"]
 
@@ -55,7 +55,7 @@ def shim(broker: str, made: TopicNames, tmp_path: Path) -> Shim:
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert "Traceback" not in err
     return out, err
@@ -110,7 +110,7 @@ def test_publish_and_publish_again(broker: str, made: TopicNames, shim: Shim, tm
 
 
 def wait_for_position(state_dir: Path, least: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for path in state_dir.glob("*.json"):
             if int(path.read_text().partition('"position": ')[2].partition(",")[0]) >= least:

@@ -104,13 +104,13 @@ class Member:
     async def assigned(self) -> Assigned:
         """The next assignment that is not empty."""
         while True:
-            event = await asyncio.wait_for(self.events.get(), 40)
+            event = await asyncio.wait_for(self.events.get(), 300)
             if isinstance(event, Assigned) and event.partitions:
                 return event
 
     async def read(self, pairs: list[Pair], count: int) -> list[Batch]:
         batches: list[Batch] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(300):
             while sum(len(batch.records) for batch in batches) < count:
                 batches += await self.source.getmany(pairs, timeout_ms=200)
         return batches
@@ -211,7 +211,7 @@ def test_two_members_share_whole_partition_pairs(world: World) -> None:
         reading = asyncio.create_task(keep_reading())
         try:
             theirs = await other.start()
-            revoked = await asyncio.wait_for(member.events.get(), 40)
+            revoked = await asyncio.wait_for(member.events.get(), 300)
             assert revoked == Revoked((0, 1))
             ours = await member.assigned()
             assert sorted(ours.partitions + theirs.partitions) == [0, 1]

@@ -13,7 +13,7 @@ from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e.processes import Rig, consumer, consumer_flags, shim
 from tests.e2e.test_convert import NAMES, convert
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e.processes import Rig, consumer
 from tests.video_source import rgb
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 FPS, SECONDS, GOP = 30, 3, 10
 TEN_SECONDS_NS = 10_000_000_000
