@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,10 +24,10 @@ HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parents[1] / "demo-output"
 REPO_ID = "demo/padreel"
 SIZE, FPS, SECONDS, SPLIT_SECONDS = "640x360", 30, 15, 4
-FIRST_EPISODE_SECONDS = 120.0  # before the demo says that nothing came
+FIRST_EPISODE_SECONDS = 600.0  # before the demo says that nothing came; on a fast machine it comes after five
 STOP_SECONDS = 60.0
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoError(Exception):
@@ -55,6 +56,7 @@ def _demo(running: ExitStack) -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir(parents=True)
     console.print("[bold]1[/] Loading lerobot, the judge of what is written ...")
+    warnings.filterwarnings("ignore", module="torchvision")  # it announces what LeRobot will have to change
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
