@@ -61,7 +61,9 @@ class KafkaWorld:
 
         self.admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await self.admin.start()
-        await self.admin.create_topics([NewTopic(name, 2, 1) for name in self.names.values()])
+        # The tests' timestamps are of 1970: retention would delete the records at its next round.
+        forever = {"retention.ms": "-1"}
+        await self.admin.create_topics([NewTopic(name, 2, 1, topic_configs=forever) for name in self.names.values()])
         self.producer = AIOKafkaProducer(bootstrap_servers=self.servers)
         await self.producer.start()
 
