@@ -66,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"), append=False)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(1800))
+    # What fails quickly comes first; the broker, which is busy even when idle, is started late.
+    items.sort(key=lambda item: (_needs(item, "broker"), _needs(item, "lerobot")))
+
+
+def _needs(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
 
 
 @pytest.fixture(scope="session")
