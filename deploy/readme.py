@@ -26,7 +26,8 @@ def filled_in(text: str) -> str:
         before, found, after = text.partition(marker)
         if not found:
             raise ValueError(f"{README.name}: the marker {marker.strip()} is missing")
-        text = f"{before}{marker}\n{table}{_TABLE.sub('', after, count=1)}"
+        rest = _TABLE.sub("", after, count=1).lstrip("\n")
+        text = f"{before}{marker}\n{table}\n{rest}"
     return text
 
 

@@ -30,6 +30,7 @@ class ReadEpisode:
     packets: list[tuple[int, int, int, bool, str]]
     events: list[bytes]
     video: Path = field(compare=False)
+    key: str = field(compare=False)  # with the run
 
     def __len__(self) -> int:
         return len(self.rows["frame_index"])
@@ -104,6 +105,7 @@ def _episode(root: Path, info: dict[str, Any], meta: dict[str, Any]) -> ReadEpis
         packets=read_packets(video),
         events=_events(root / info["extensions"]["game_converter"]["gamepad_path"].format(**place)),
         video=video,
+        key=meta["session"],
     )
 
 

@@ -11,7 +11,7 @@ from padreel.dataset.commit_log import Kind
 from padreel.dataset.shard import Committed
 from padreel.errors import BrokerError, FencedError
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
-from padreel.model import Commit, Effect, EpisodeDraft, PartitionState, Record, Topic
+from padreel.model import Commit, DeadLetter, Effect, EpisodeDraft, PartitionState, Record, Topic
 
 
 class FakeBroker:
@@ -24,6 +24,13 @@ class FakeBroker:
         self.members: list[FakeSource] = []
         self.committed: dict[Pair, int] = {}
         self.answers = True  # False: as if it were out of reach
+        self.letters: list[DeadLetter] = []
+        self.letter_errors: list[Exception] = []  # raised by the next attempts to send letters, one each
+
+    async def send_letters(self, letters: Sequence[DeadLetter]) -> None:
+        if self.letter_errors:
+            raise self.letter_errors.pop(0)
+        self.letters += letters
 
     def produce(self, pair: Pair, key: bytes | None, value: bytes | None, timestamp: int = 0) -> int:
         """Append a record; its offset."""
@@ -148,6 +155,9 @@ class FakeSource:
             return next((one.offset for one in self.broker.records[pair] if one.timestamp >= timestamp_ms), None)
 
         return {pair: first(pair) for pair in pairs} if self.broker.answers else None
+
+    async def committed(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None:
+        return {pair: self.broker.committed.get(pair, 0) for pair in pairs} if self.broker.answers else None
 
     async def commit(self, positions: Mapping[Pair, int]) -> Answer:
         if not self.broker.answers:

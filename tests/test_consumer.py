@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import padreel.consumer
-import padreel.partition
+import padreel.writer
 from padreel.consumer import Clock, Consumer
-from padreel.errors import BrokerError, CorruptShardError, FencedError, TooManyRejectedError
+from padreel.errors import BrokerError, CorruptShardError, DeadLetterError, FencedError, TooManyRejectedError
 from padreel.metrics import Metrics
-from padreel.model import Topic
+from padreel.model import LetterKind, Topic
 from padreel.settings import ConsumerSettings, load
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
 from tests.fakes import FakeBroker, FakeDisk, FakeSource
@@ -28,7 +28,7 @@ FRAME_NS = 33_333_333
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(padreel.consumer, "_TICK_SECONDS", 0.02)
     monkeypatch.setattr(padreel.consumer, "_ENDS_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.partition, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
 
 
 def settings(**given: object) -> ConsumerSettings:
@@ -84,6 +84,7 @@ class Stage:
             partitions=broker.partitions,
             source=self.source,
             open_shard=disk.open,
+            send_letters=broker.send_letters,
             threads=threads,
             metrics=self.metrics,
             clock=Clock(time.monotonic_ns, lambda: 10.0),
@@ -266,11 +267,7 @@ def test_partitions_that_move_are_read_again_by_the_new_owner() -> None:
             group.create_task(second.consumer.run())
             await until(lambda: second.consumer.ready() is None and first.consumer.ready() is None)
             assert (first.source.assigned, second.source.assigned) == ({0}, {1})
-            for topic, value in (
-                (Topic.FRAMES, video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=7)),
-                (Topic.PADS, gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)),
-            ):
-                broker.produce((topic, 1), b"two@2", value.SerializeToString())
+            finish(broker, 1, "two@2", 7)
             await until(lambda: len(disk.episodes) == 2)
             assert first.value("padreel_open_sessions", partition="1") is None
             first.consumer.stop()
@@ -278,6 +275,144 @@ def test_partitions_that_move_are_read_again_by_the_new_owner() -> None:
 
     play(scene)
     assert disk.rows() == {"one@1": 7, "two@2": 7}
+
+
+def finish(broker: FakeBroker, partition: int, key: str, frames: int) -> None:
+    """Publish both ENDs of a session."""
+    for topic, value in (
+        (Topic.FRAMES, video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=frames)),
+        (Topic.PADS, gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)),
+    ):
+        broker.produce((topic, partition), key.encode(), value.SerializeToString())
+
+
+def test_a_partition_that_comes_back_goes_on_where_it_was() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7, end=False)
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stage = Stage(broker, disk, threads)
+        running = asyncio.create_task(stage.consumer.run())
+        await until(lambda: stage.source.at.get((Topic.FRAMES, 0)) == 7)
+        await until(lambda: stage.value("padreel_open_sessions", partition="0") == 1)
+        broker.rebalance()
+        broker.rebalance()
+        await until(lambda: stage.consumer.ready() is None and len(stage.source.resumed) == 2)
+        finish(broker, 0, "one@1", 7)
+        await until(lambda: disk.rows() == {"one@1": 7})
+        stage.consumer.stop()
+        await asyncio.wait_for(running, 300)
+        # The shard was opened once, and nothing was read again.
+        assert disk.opened == [0]
+        assert stage.source.resumed == [(0, 0, 0), (0, 7, 1)]
+        assert stage.value("padreel_reread_bytes_total", topic="padreel.frames", partition="0") is None
+        assert stage.value("padreel_records_total", topic="padreel.frames", partition="0") == 8
+        assert stage.value("padreel_rebalances_total") == 3
+
+    play(scene)
+
+
+def test_a_parked_partition_that_was_fenced_is_opened_and_read_again() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7, end=False)
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stage = Stage(broker, disk, threads)
+        running = asyncio.create_task(stage.consumer.run())
+        await until(lambda: stage.source.at.get((Topic.FRAMES, 0)) == 7)
+        await until(lambda: stage.value("padreel_open_sessions", partition="0") == 1)
+        stage.source.take_away()
+        disk.open(0).close()  # somebody else has had it meanwhile
+        broker.rebalance()
+        await until(lambda: stage.consumer.ready() is None and len(stage.source.resumed) == 2)
+        finish(broker, 0, "one@1", 7)
+        await until(lambda: disk.rows() == {"one@1": 7})
+        stage.consumer.stop()
+        await asyncio.wait_for(running, 300)
+        assert stage.value("padreel_fences_total", partition="0") == 1
+        assert stage.source.resumed[1] == (0, 0, 0)
+        reread = stage.value("padreel_reread_bytes_total", topic="padreel.frames", partition="0")
+        values = [record.value or b"" for record in broker.records[Topic.FRAMES, 0]]
+        assert reread == sum(map(len, values[:7]))
+
+    play(scene)
+
+
+def test_a_partition_that_does_not_come_back_is_closed() -> None:
+    broker, disk = FakeBroker(2), FakeDisk()
+    record(broker, 1, "two@2", frames=7, end=False)
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stage = Stage(broker, disk, threads)
+        running = asyncio.create_task(stage.consumer.run())
+        await until(lambda: stage.source.at.get((Topic.FRAMES, 1)) == 7)
+        await until(lambda: stage.consumer.ready() is None)
+        stage.source.take_away()
+        await asyncio.sleep(0.1)
+        assert not disk.owners[1].closed  # parked: it may come back
+        stage.source.assign([0])
+        await until(lambda: disk.owners[1].closed)
+        assert not disk.owners[0].closed
+        stage.consumer.stop()
+        await asyncio.wait_for(running, 300)
+
+    play(scene)
+
+
+def test_a_bad_record_is_not_released_before_its_letter_is_taken() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    broker.letter_errors = [DeadLetterError("out of reach")] * 3
+    bad = broker.produce((Topic.FRAMES, 0), b"one@1", b"\xff", 77)
+    nameless = broker.produce((Topic.PADS, 0), None, b"x", 78)
+    record(broker, 0, "one@1", frames=7)
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"one@1": 7}
+    letters = {letter.topic: letter for letter in broker.letters}
+    frame, pad = letters[Topic.FRAMES], letters[Topic.PADS]
+    assert (frame.first_offset, frame.last_offset, frame.key, frame.value, frame.timestamp) == (
+        bad,
+        bad,
+        b"one@1",
+        b"\xff",
+        77,
+    )
+    assert (frame.kind, frame.reason) == (LetterKind.RECORD, "unparsable")
+    assert (pad.first_offset, pad.key, pad.value, pad.reason) == (nameless, None, b"x", "key_missing")
+    assert stage.value("padreel_dead_letter_retries_total", partition="0") == 3
+    assert stage.value("padreel_dead_letters_total", partition="0", kind="record", reason="unparsable") == 1
+
+
+def test_while_no_letter_can_be_written_the_partition_waits() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    broker.letter_errors = [DeadLetterError("out of reach")] * 1_000_000
+    broker.produce((Topic.FRAMES, 0), b"one@1", b"\xff", 77)
+    record(broker, 0, "one@1", frames=7)
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stage = Stage(broker, disk, threads)
+        running = asyncio.create_task(stage.consumer.run())
+        await until(lambda: (stage.value("padreel_dead_letter_retries_total", partition="0") or 0) > 5)
+        assert disk.rows() == {}
+        assert disk.states[0].frames_next == 0
+        broker.letter_errors.clear()
+        await until(lambda: disk.rows() == {"one@1": 7})
+        stage.consumer.stop()
+        await asyncio.wait_for(running, 300)
+
+    play(scene)
+    assert [letter.first_offset for letter in broker.letters] == [0]
+
+
+def test_a_rejected_session_leaves_one_letter_with_its_range() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    backfill(broker, disk, size="320x240")
+    assert disk.rows() == {}
+    (letter,) = broker.letters
+    assert (letter.kind, letter.reason, letter.key, letter.value) == (LetterKind.SESSION, "schema", b"one@1", None)
+    assert (letter.first_offset, letter.last_offset) == (0, 7)  # to where it was read
+    assert "640x480" in letter.detail
+    assert "320x240" in letter.detail
 
 
 def test_stopping_lets_the_commit_in_hand_finish_and_leaves_the_rest() -> None:

@@ -15,7 +15,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_no_label_can_hold_a_session() -> None:
-    bounded = {"topic", "partition", "consumergroup", "reason", "fate", "verdict", "what", "version"}
+    bounded = {"topic", "partition", "consumergroup", "reason", "fate", "verdict", "what", "kind", "version"}
     used = {label for one in Metrics().definitions for label in one.labels}
     assert used <= bounded
 

@@ -99,7 +99,8 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 def test_the_brokers_settings_have_kafkas_prefix() -> None:
     environment = {option.env for option in options_of(ConsumerSettings)}
     kafka = {name for name in environment if name.startswith("KAFKA_")}
-    assert kafka == {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_GROUP_ID", "KAFKA_FRAMES_TOPIC", "KAFKA_PADS_TOPIC"}
+    named = ("BOOTSTRAP_SERVERS", "GROUP_ID", "FRAMES_TOPIC", "PADS_TOPIC", "DEAD_LETTERS_TOPIC")
+    assert kafka == {f"KAFKA_{name}" for name in named}
     assert all(name.startswith("PADREEL_") for name in environment - kafka)
     assert len(environment) == len(ConsumerSettings.model_fields)
 

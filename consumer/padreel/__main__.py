@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 import click
 
 from padreel.errors import PadreelError, SettingsError
-from padreel.settings import ConsumerSettings, ConvertSettings, DatasetSettings, Option, load, options_of
+from padreel.settings import (
+    ConsumerSettings,
+    ConvertSettings,
+    DeadLettersSettings,
+    Option,
+    ReplaySettings,
+    Settings,
+    SkipSettings,
+    load,
+    options_of,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +38,7 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def settings_options(settings: type[DatasetSettings]) -> Callable[[F], F]:
+def settings_options(settings: type[Settings]) -> Callable[[F], F]:
     """Give a command one option per field of `settings`."""
 
     def decorate(command: F) -> F:
@@ -85,6 +95,62 @@ def convert(**values: object) -> None:
         f"{len(result.converted)} sessions converted, {len(result.skipped)} skipped: "
         f"{result.episodes} episodes, {result.frames} frames in {settings.output_root}"
     )
+
+
+@cli.command()
+@settings_options(SkipSettings)
+def skip(**values: object) -> None:
+    """Record that Kafka lost what a shard still needed, so that its consumer goes on behind the hole."""
+    settings = load(SkipSettings, values)
+    import asyncio
+
+    from padreel.logs import configure_logging
+    from padreel.skip import skip
+
+    configure_logging(settings.log_format)
+    for lost in asyncio.run(skip(settings)):
+        click.echo(
+            f"partition {settings.partition}, {lost.topic.value}: offsets {lost.first_offset} to "
+            f"{lost.next_offset - 1} are given up; the shard's log says so"
+        )
+
+
+@cli.group("dead-letters")
+def dead_letters() -> None:
+    """What could not become part of an episode."""
+
+
+@dead_letters.command("list")
+@settings_options(DeadLettersSettings)
+def list_(**values: object) -> None:
+    """Show the dead letters, oldest first."""
+    settings = load(DeadLettersSettings, values)
+    import asyncio
+
+    from padreel.letters_text import show
+    from padreel.logs import configure_logging
+    from padreel.replay import list_letters
+
+    configure_logging(settings.log_format)
+    listed, others = asyncio.run(list_letters(settings))
+    show(listed, others, json_lines=settings.json_lines)
+
+
+@dead_letters.command()
+@settings_options(ReplaySettings)
+def replay(**values: object) -> None:
+    """Publish sessions again after a fix: what of them is in no episode, under a new run."""
+    settings = load(ReplaySettings, values)
+    import asyncio
+
+    from padreel.letters_text import say
+    from padreel.logs import configure_logging
+    from padreel.replay import replay
+
+    configure_logging(settings.log_format)
+    outcomes = asyncio.run(replay(settings, lambda outcome: say(outcome, json_lines=settings.json_lines)))
+    published = sum(not outcome.why_not for outcome in outcomes)
+    click.echo(f"{published} of {len(outcomes)} sessions published again", err=settings.json_lines)
 
 
 def main() -> None:

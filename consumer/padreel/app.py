@@ -18,9 +18,11 @@ from padreel.dataset.root import RootIdentity, open_root
 from padreel.dataset.shard import Shard
 from padreel.dataset.spec import dataset_spec
 from padreel.errors import PadreelError, SettingsError
+from padreel.kafka.dead_letter import DeadLetters, ensure_topic
 from padreel.kafka.source import KafkaSource
 from padreel.kafka.topics import Cluster, check_topics
 from padreel.metrics import Metrics
+from padreel.model import Topic
 from padreel.server import Server
 from padreel.settings import ConsumerSettings
 
@@ -81,6 +83,9 @@ async def consume(settings: ConsumerSettings) -> None:
         )
 
     metrics = Metrics()
+    await ensure_topic(settings.connection, settings.dead_letters_topic, client_id=client_id)
+    topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
+    letters = DeadLetters(settings.connection, settings.dead_letters_topic, topic_names, client_id=client_id)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="shard") as threads:
         consumer = Consumer(
             settings,
@@ -88,12 +93,14 @@ async def consume(settings: ConsumerSettings) -> None:
             partitions=cluster.partitions,
             source=source,
             open_shard=open_shard,
+            send_letters=letters.send,
             threads=threads,
             metrics=metrics,
             clock=Clock(time.monotonic_ns, time.time),
         )
         stop_on_signals(consumer)
-        await serve(consumer, metrics, settings)
+        async with letters:
+            await serve(consumer, metrics, settings)
 
 
 async def serve(consumer: Consumer, metrics: Metrics, settings: ConsumerSettings) -> None:

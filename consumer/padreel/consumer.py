@@ -1,8 +1,10 @@
 """The consumer: one queue of events, one task that takes them, and the partitions it has.
 
-    fetch ──┐                              ┌── Partition.run: shard 0 (a thread at a time)
-    group ──┼─ events ─> the pipeline task ┼── Partition.run: shard 1
+    fetch ──┐                              ┌── Writer.run: shard 0 (a thread at a time)
+    group ──┼─ events ─> the pipeline task ┼── Writer.run: shard 1
     ticks ──┘                              └── ...
+
+A partition that the group takes away is parked until it is known who gets it: one that comes back goes on where it was.
 
 The pipeline task alone touches sessions and offsets. Everything else posts to its queue, so whatever was fetched before
 a partition was taken away, or opened again, is seen before that.
@@ -11,7 +13,7 @@ a partition was taken away, or opened again, is seen before that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -22,12 +24,13 @@ from padreel.core.rules import Rules
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
 from padreel.metrics import Metrics
-from padreel.model import Topic
+from padreel.model import DeadLetter, Topic
 from padreel.observe import Observer
-from padreel.partition import Lost, Opened, Partition, Storage, Surroundings
+from padreel.partition import Partition, Processing
 from padreel.rejects import RejectLimit, RejectLog
 from padreel.settings import ConsumerSettings
 from padreel.starting import StartingPoint, answered
+from padreel.writer import Lost, Opened, Returned, Storage, Surroundings, Writer
 
 _QUEUED_BYTES = 32 * 2**20  # of batches that wait for the pipeline task
 _FETCH_MS = 200
@@ -63,7 +66,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = Assigned | Revoked | Batch | Opened | Lost | Ends | Tick
+Event = Assigned | Revoked | Batch | Opened | Lost | Returned | Ends | Tick
 
 
 class Consumer:
@@ -77,6 +80,7 @@ class Consumer:
         partitions: int,
         source: Source,
         open_shard: Callable[[int], Storage],
+        send_letters: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         threads: Executor,
         metrics: Metrics,
         clock: Clock,
@@ -90,26 +94,29 @@ class Consumer:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._queued_bytes = 0
         self._partitions: dict[int, Partition] = {}
+        self._parked: dict[int, Partition] = {}
+        self._read_to: dict[Pair, int] = {}  # highest positions of this process, to tell what is read again
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._limit, self._reject_log = RejectLimit(), RejectLog()
         self._stopping = asyncio.Event()
         self._targets: dict[Pair, int] | None = None
         self._is_assigned = self._is_finishing = False
         self._beat_ns = clock.now_ns()
+        self._processing = Processing(
+            rules, settings.limits, DecodeRules(idle_deadzone=settings.idle_deadzone), self._topic_names
+        )
         self._around = Surroundings(
-            rules=rules,
-            limits=settings.limits,
-            decode_rules=DecodeRules(idle_deadzone=settings.idle_deadzone),
             threads=threads,
             open_shard=open_shard,
             restore=StartingPoint(source, settings.start, self._topic_names).restore,
+            send_letters=send_letters,
             tell_group=self._tell_group,
             post=self._events.put_nowait,
             committed=self._observer.committed,
             accounted=self._observer.accounted,
+            buried=self._observer.buried,
             timed=self._observer.timed,
             failed=self._observer.failed,
-            topic_names=self._topic_names,
             now_ns=clock.now_ns,
         )
 
@@ -128,10 +135,12 @@ class Consumer:
         """None when assigned and every shard is open, else what is not."""
         if not self._is_assigned:
             return "the group has assigned nothing yet"
-        closed = {number: one for number, one in sorted(self._partitions.items()) if one.pipeline is None}
-        if not closed:
-            return None
-        return "; ".join(f"partition {number}: {one.waiting or 'opening'}" for number, one in closed.items())
+        waits = [
+            f"partition {number}: {one.writer.waiting or 'opening'}"
+            for number, one in sorted(self._partitions.items())
+            if one.is_resting
+        ]
+        return "; ".join(waits) or None
 
     async def run(self) -> None:
         """Consume until `stop`, or with --until end until what was there at start-up is committed.
@@ -221,26 +230,31 @@ class Consumer:
                 case Assigned():
                     self._assign(event, group)
                 case Revoked():
-                    self._revoke(event.partitions)
+                    self._park(event.partitions)
                 case Opened():
                     self._begin(event)
                 case Lost():
-                    self._lose(event.partition)
+                    self._lose(event.writer)
+                case Returned():
+                    self._return(event.writer)
             self._beat_ns = self._clock.now_ns()
             # A full queue never makes get() wait: let the group's heartbeats and the others have their turn.
             await asyncio.sleep(0)
 
-    def _is_current(self, partition: Partition) -> bool:
-        return self._partitions.get(partition.number) is partition
+    def _assigned_to(self, writer: Writer) -> Partition | None:
+        partition = self._partitions.get(writer.number)
+        return partition if partition is not None and partition.writer is writer else None
 
     def _read(self, batch: Batch) -> None:
         self._queued_bytes -= _bytes(batch)
         partition = self._partitions.get(batch.partition)
-        if partition is None or partition.pipeline is None or partition.generation != batch.generation:
+        if partition is None or partition.is_resting or partition.generation != batch.generation:
             return  # fetched before the partition was taken away: to be read again
         now_ns = self._clock.now_ns()
         rejected = partition.read(batch, now_ns)
-        self._observer.read(batch, rejected)
+        pair, position = (batch.topic, batch.partition), batch.records[-1].offset + 1
+        self._observer.read(batch, rejected, self._read_to.get(pair, 0))
+        self._read_to[pair] = max(position, self._read_to.get(pair, 0))
         for item in rejected:
             self._reject_log.write(self._topic_names[batch.topic], batch.partition, item, now_ns)
         bad = {item.offset for item in rejected}
@@ -249,7 +263,7 @@ class Consumer:
     def _pass_time(self) -> None:
         now_ns = self._clock.now_ns()
         for partition in self._partitions.values():
-            if partition.pipeline is not None:
+            if not partition.is_resting:
                 partition.tick(now_ns)
                 if now_ns - partition.progress_ns >= _PROGRESS_NS:
                     partition.commit_progress(now_ns)
@@ -259,8 +273,8 @@ class Consumer:
 
     def _reached(self, targets: Mapping[Pair, int]) -> bool:
         return self._is_assigned and all(
-            partition.pipeline is not None
-            and partition.is_idle
+            not partition.is_resting
+            and partition.outbox.is_idle
             and partition.at is not None
             and partition.at[0] >= targets[Topic.FRAMES, number]
             and partition.at[1] >= targets[Topic.PADS, number]
@@ -280,7 +294,7 @@ class Consumer:
         now_ns = self._clock.now_ns()
         for number, partition in self._partitions.items():
             frames, pads = (Topic.FRAMES, number), (Topic.PADS, number)
-            if partition.pipeline is None or frames not in event.ends or pads not in event.ends:
+            if partition.is_resting or frames not in event.ends or pads not in event.ends:
                 continue
             positions = None
             if frames in event.positions and pads in event.positions:
@@ -290,36 +304,59 @@ class Consumer:
 
     def _assign(self, event: Assigned, group: asyncio.TaskGroup) -> None:
         self._observer.assigned()
-        self._revoke(tuple(self._partitions))
+        self._park(tuple(self._partitions))
+        back: list[int] = []
         for number in event.partitions:
-            partition = Partition(number, event.generation, self._around)
-            self._partitions[number] = partition
-            self._runs[number] = group.create_task(
-                self._own(partition, self._runs.get(number)), name=f"partition {number}"
-            )
+            parked = self._parked.get(number)
+            if parked is not None and parked.come_back(event.generation):
+                self._partitions[number] = self._parked.pop(number)
+                back.append(number)
+        self._release_parked()
+        for number in event.partitions:
+            if number not in self._partitions:
+                partition = Partition(number, event.generation, self._processing, self._around)
+                self._partitions[number] = partition
+                self._runs[number] = group.create_task(
+                    self._own(partition.writer, self._runs.get(number)), name=f"partition {number}"
+                )
         self._is_assigned = True
-        _log.info("assigned", partitions=list(event.partitions))
+        _log.info("assigned", partitions=list(event.partitions), came_back=back)
 
-    async def _own(self, partition: Partition, before: asyncio.Task[None] | None) -> None:
+    async def _own(self, writer: Writer, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])  # its shard has to be closed first
-        await partition.run()
+        await writer.run()
 
-    def _revoke(self, numbers: Iterable[int]) -> None:
+    def _park(self, numbers: Iterable[int]) -> None:
         for number in numbers:
-            if (partition := self._partitions.pop(number, None)) is not None:
-                partition.release()
-                self._observer.revoked(number)
+            partition = self._partitions.pop(number, None)
+            if partition is None:
+                continue
+            if partition.park():
+                self._parked[number] = partition
+            else:
+                self._let_go_of(partition)
+
+    def _release_parked(self) -> None:
+        for partition in self._parked.values():
+            self._let_go_of(partition)
+        self._parked.clear()
+
+    def _let_go_of(self, partition: Partition) -> None:
+        partition.release()
+        self._observer.revoked(partition.number)
 
     def _begin(self, event: Opened) -> None:
-        partition = event.partition
-        if not self._is_current(partition):
+        partition, state = self._assigned_to(event.writer), event.state
+        if partition is None:
             return
-        state = event.state
         frames = reading_offset(state.frames_next, state.last_frame)
         pads = reading_offset(state.pads_next, state.last_pad)
         if self._source.resume(partition.number, frames, pads, partition.generation):
             partition.begin(event, self._clock.now_ns())
+            for topic, position in ((Topic.FRAMES, state.frames_position), (Topic.PADS, state.pads_position)):
+                pair = topic, partition.number
+                self._read_to[pair] = max(position, self._read_to.get(pair, 0))
             _log.info(
                 "shard open",
                 partition=partition.number,
@@ -328,19 +365,33 @@ class Consumer:
                 open_sessions=len(state.open),
             )
 
-    def _lose(self, partition: Partition) -> None:
-        partition.forget()
-        if self._is_current(partition):
+    def _return(self, writer: Writer) -> None:
+        partition = self._assigned_to(writer)
+        if partition is None or partition.at is None:
+            return
+        if self._source.resume(partition.number, *partition.at, partition.generation):
+            partition.resume(self._clock.now_ns())
+            _log.info("came back", partition=partition.number, frames_next=partition.at[0], pads_next=partition.at[1])
+
+    def _lose(self, writer: Writer) -> None:
+        if (partition := self._assigned_to(writer)) is not None:
+            partition.forget()
             self._source.pause(partition.number)
+        elif (parked := self._parked.get(writer.number)) is not None and parked.writer is writer:
+            self._let_go_of(self._parked.pop(writer.number))
 
     # ---- the end
 
-    async def _tell_group(self, partition: Partition) -> Answer:
+    async def _tell_group(self, number: int) -> Answer:
+        partition = self._partitions.get(number)
+        if partition is None:
+            return Answer.REFUSED  # taken away meanwhile
         return await self._source.commit(self._read_positions([partition]))
 
     async def _let_go(self) -> None:
         """Close all shards, then tell the group how far was read."""
         positions = self._read_positions(self._partitions.values())
+        self._release_parked()
         for partition in self._partitions.values():
             partition.release()
         if self._runs:

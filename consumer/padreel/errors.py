@@ -5,6 +5,7 @@
     │   └── ProfileError             a game definition or an action mapping; names file, action, control
     ├── InputError                   a session folder that cannot be read; names file and field
     ├── BrokerError                  topics missing, partition counts unequal, offsets out of range
+    ├── DeadLetterError              the dead-letter topic does not take a letter; its partition waits
     ├── TooManyRejectedError         nearly everything is rejected; the consumer stops rather than drop
     └── DatasetError                 the output root
         ├── RootMismatchError        the root belongs to another group, cluster or schema
@@ -36,6 +37,10 @@ class InputError(PadreelError):
 
 class BrokerError(PadreelError):
     """The broker's topics or offsets do not allow to go on."""
+
+
+class DeadLetterError(PadreelError):
+    """A dead letter was not acknowledged: what it is about must not be released."""
 
 
 class TooManyRejectedError(PadreelError):

@@ -73,6 +73,15 @@ class Metrics:
         self.storage_retries = self._counter(
             "storage_retries", "Times that writing to the output root failed and was tried again.", _PARTITION
         )
+        self.dead_letters = self._counter(
+            "dead_letters", "Dead letters acknowledged by their topic.", (*_PARTITION, "kind", "reason")
+        )
+        self.dead_letter_retries = self._counter(
+            "dead_letter_retries", "Times that the dead-letter topic took nothing and was tried again.", _PARTITION
+        )
+        self.reread_bytes = self._counter(
+            "reread_bytes", "Bytes of record values that were read again, by this consumer or after another.", _TOPIC
+        )
         self.fences = self._counter("fences", "Times that another writer took a shard from this one.", _PARTITION)
         self.rebalances = self._counter("rebalances", "Times that the group assigned partitions.", ("consumergroup",))
 

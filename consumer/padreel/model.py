@@ -202,6 +202,30 @@ class Schema:
         return f"{self.codec} {self.width}x{self.height} at {self.fps} Hz"
 
 
+class LetterKind(StrEnum):
+    """What a dead letter is about."""
+
+    RECORD = "record"  # a record that cannot be used, copied whole
+    SESSION = "session"  # a session, or the rest of one, that cannot become episodes: its range of frame records
+    REPLAYED = "replayed"  # that session was published again under another run
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is written to the dead-letter topic; offsets are of `topic` and inclusive."""
+
+    kind: LetterKind
+    topic: Topic
+    partition: int
+    first_offset: int
+    last_offset: int
+    reason: str
+    detail: str
+    key: bytes | None
+    value: bytes | None = None
+    timestamp: int | None = None  # the record's own, milliseconds of the epoch
+
+
 # ---- what a commit remembers -----------------------------------------------------------------------------
 
 

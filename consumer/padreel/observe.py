@@ -13,8 +13,9 @@ from padreel.dataset.shard import Committed
 from padreel.kafka.events import Batch, Pair
 from padreel.logs import log_episode
 from padreel.metrics import Metrics
-from padreel.model import Commit, Rejected, Topic
+from padreel.model import Commit, DeadLetter, Rejected, Topic
 from padreel.settings import ConsumerSettings
+from padreel.writer import Failure
 
 if TYPE_CHECKING:
     from padreel.partition import Partition
@@ -38,11 +39,14 @@ class Observer:
 
     # ---- what was read
 
-    def read(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
-        """A batch was handed to the pipeline."""
+    def read(self, batch: Batch, rejected: Sequence[Rejected], reread_below: int) -> None:
+        """A batch was handed to the pipeline; what lies below `reread_below` had been read before."""
         labels = self._topic_labels((batch.topic, batch.partition))
         self._metrics.records.labels(*labels).inc(len(batch.records))
         self._metrics.bytes.labels(*labels).inc(sum(len(record.value or b"") for record in batch.records))
+        if batch.records[0].offset < reread_below:
+            again = sum(len(record.value or b"") for record in batch.records if record.offset < reread_below)
+            self._metrics.reread_bytes.labels(*labels).inc(again)
         for item in rejected:
             self._metrics.rejected.labels(*labels, item.reason.value).inc()
 
@@ -59,7 +63,7 @@ class Observer:
             labels = str(partition.number), self._group
             self._metrics.open_sessions.labels(*labels).set(len(pipeline.sessions))
             self._metrics.buffered_bytes.labels(*labels, "pads").set(pipeline.buffered_bytes)
-            self._metrics.buffered_bytes.labels(*labels, "video").set(partition.queued_bytes)
+            self._metrics.buffered_bytes.labels(*labels, "video").set(partition.outbox.queued_bytes)
             for topic, position in zip((Topic.FRAMES, Topic.PADS), partition.at, strict=True):
                 self._lag((topic, partition.number), position, partition.seen_ms.get(topic))
             seen = {f"pad:{verdict.name.lower()}": count for verdict, count in pipeline.counts.pads.items()}
@@ -97,36 +101,44 @@ class Observer:
 
     # ---- what was written
 
-    def accounted(self, partition: Partition, commit: Commit) -> None:
-        """A commit is in the log."""
+    def accounted(self, number: int, commit: Commit) -> None:
+        """A commit is in the log of partition `number`."""
         for fate, count in commit.accounted.items():
-            self._metrics.frames.labels(str(partition.number), self._group, fate.value).inc(count)
+            self._metrics.frames.labels(str(number), self._group, fate.value).inc(count)
         for rejection in commit.rejections:
-            self._metrics.sessions_rejected.labels(str(partition.number), self._group, rejection.reason.value).inc()
+            self._metrics.sessions_rejected.labels(str(number), self._group, rejection.reason.value).inc()
             _log.warning(
                 "session rejected",
                 session=session_name(rejection.key),
-                partition=partition.number,
+                partition=number,
                 reason=rejection.reason.value,
                 detail=rejection.detail,
                 frames_offsets=[rejection.first_frame_offset, rejection.last_frame_offset],
             )
 
-    def committed(self, partition: Partition, committed: Committed) -> None:
+    def committed(self, number: int, committed: Committed) -> None:
         """The progress line of an episode."""
         if committed.reason is not None:
-            labels = str(partition.number), self._group, committed.reason.value
-            self._metrics.episodes.labels(*labels).inc()
-        log_episode(committed, partition=partition.number)
+            self._metrics.episodes.labels(str(number), self._group, committed.reason.value).inc()
+        log_episode(committed, partition=number)
 
-    def timed(self, partition: Partition, seconds: float) -> None:
+    def buried(self, number: int, letters: Sequence[DeadLetter]) -> None:
+        """Dead letters are acknowledged."""
+        for letter in letters:
+            self._metrics.dead_letters.labels(str(number), self._group, letter.kind.value, letter.reason).inc()
+
+    def timed(self, number: int, seconds: float) -> None:
         """So long took the call that committed an episode."""
-        self._metrics.commit_seconds.labels(str(partition.number), self._group).observe(seconds)
+        self._metrics.commit_seconds.labels(str(number), self._group).observe(seconds)
 
-    def failed(self, partition: Partition, what: str) -> None:
-        """The storage failed, or a fence fell."""
-        counter = self._metrics.fences if what == "fence" else self._metrics.storage_retries
-        counter.labels(str(partition.number), self._group).inc()
+    def failed(self, number: int, what: Failure) -> None:
+        """The storage or the dead-letter topic failed and is tried again, or a fence fell."""
+        counters = {
+            "fence": self._metrics.fences,
+            "storage": self._metrics.storage_retries,
+            "dead letters": self._metrics.dead_letter_retries,
+        }
+        counters[what].labels(str(number), self._group).inc()
 
     # ---- the group
 

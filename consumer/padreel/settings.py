@@ -61,6 +61,15 @@ def _parse_start(value: object) -> object:
     return int(time.astimezone(UTC).timestamp() * 1000)
 
 
+def _dead_letters_topic() -> Any:
+    return _setting(
+        "Topic that takes what cannot be used, with the reason; made if it is not there.",
+        "padreel.dead-letters",
+        env="KAFKA_DEAD_LETTERS_TOPIC",
+        min_length=1,
+    )
+
+
 SizeSetting = Annotated[Size, BeforeValidator(_parse_size)]
 StartSetting = Annotated[Literal["earliest", "latest"] | Annotated[int, Field(ge=0)], BeforeValidator(_parse_start)]
 Columns = Literal["full", "minimal"]
@@ -70,10 +79,18 @@ def _setting(description: str, default: Any = ..., *, env: str = "", metavar: st
     return Field(default, description=description, json_schema_extra={"env": env, "metavar": metavar}, **limits)
 
 
-class DatasetSettings(BaseModel):
-    """What `consume` and `convert` have in common."""
+class Settings(BaseModel):
+    """What the settings of all commands have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+    log_format: Literal["auto", "json", "console"] = _setting(
+        "Log lines as JSON or for people; 'auto' is for people on a terminal, else JSON.", "auto"
+    )
+
+
+class DatasetSettings(Settings):
+    """What `consume` and `convert` have in common."""
 
     game_definition: Path = _setting("YAML file that defines the game's actions.", metavar="FILE")
     action_mapping: Path = _setting("YAML file that maps the gamepad to those actions.", metavar="FILE")
@@ -104,9 +121,6 @@ class DatasetSettings(BaseModel):
     button_base: int = _setting(
         "1 reads recordings or mappings whose button ids are one too high.", 0, metavar="0|1", ge=0, le=1
     )
-    log_format: Literal["auto", "json", "console"] = _setting(
-        "Log lines as JSON or for people; 'auto' is for people on a terminal, else JSON.", "auto"
-    )
 
     def rules(self, schema: Schema, game_id: str) -> Rules:
         """The pipeline's rules for sessions of this schema and game."""
@@ -125,8 +139,8 @@ class DatasetSettings(BaseModel):
         return {"strict": False, **{name: getattr(self, name) for name in names}}
 
 
-class ConsumerSettings(DatasetSettings):
-    """Settings of `padreel consume`."""
+class BrokerSettings(Settings):
+    """How to connect to Kafka."""
 
     bootstrap_servers: str = _setting(
         "Kafka brokers to connect to first.",
@@ -134,6 +148,16 @@ class ConsumerSettings(DatasetSettings):
         metavar="HOST:PORT[,...]",
         pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
     )
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """What every client of Kafka is given."""
+        return {"bootstrap_servers": self.bootstrap_servers}
+
+
+class ConsumerSettings(BrokerSettings, DatasetSettings):
+    """Settings of `padreel consume`."""
+
     group_id: str = _setting(
         "Kafka consumer group. One output root belongs to one group.", "padreel", env="KAFKA_GROUP_ID", min_length=1
     )
@@ -141,6 +165,7 @@ class ConsumerSettings(DatasetSettings):
     pads_topic: str = _setting(
         "Topic of the gamepad snapshots.", "padreel.gamepad", env="KAFKA_PADS_TOPIC", min_length=1
     )
+    dead_letters_topic: str = _dead_letters_topic()
     fps: int = _setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
     size: SizeSetting = _setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
     codec: Literal["h264"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")
@@ -200,6 +225,37 @@ class ConvertSettings(DatasetSettings):
         return {**super().recorded(), "strict": self.strict}
 
 
+class SkipSettings(BrokerSettings):
+    """Settings of `padreel skip`."""
+
+    output_root: Path = _setting("Folder that the shards are in.", metavar="DIR")
+    partition: int = _setting("Partition of the shard.", metavar="N", ge=0)
+    frames_to: int | None = _setting(
+        "Give up the frame records before this offset; when unset those that the broker has deleted.",
+        None,
+        metavar="OFFSET",
+        ge=0,
+    )
+    pads_to: int | None = _setting("The same for the gamepad records.", None, metavar="OFFSET", ge=0)
+
+
+class DeadLettersSettings(BrokerSettings):
+    """Settings of `padreel dead-letters list`."""
+
+    dead_letters_topic: str = _dead_letters_topic()
+    session: str | None = _setting("Key of one session, <session>@<run>; all when unset.", None, metavar="KEY")
+    every: bool = _setting("Also those that were published again already.", False)
+    json_lines: bool = _setting("One JSON object per line instead of a table.", False)
+
+
+class ReplaySettings(DeadLettersSettings):
+    """Settings of `padreel dead-letters replay`."""
+
+    output_root: Path = _setting(
+        "Folder that the shards are in: what is in one of their episodes is not published again.", metavar="DIR"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One setting as a person meets it. `default` is None where there is none or the setting is required."""
@@ -215,7 +271,7 @@ class Option:
     is_switch: bool
 
 
-def options_of(settings: type[DatasetSettings]) -> list[Option]:
+def options_of(settings: type[Settings]) -> list[Option]:
     """The options of a command, those that must be given first."""
     found = [_option(name, field) for name, field in settings.model_fields.items()]
     return sorted(found, key=lambda option: not option.required)
@@ -247,7 +303,7 @@ def _choices(annotation: object) -> tuple[str, ...]:
     return ()
 
 
-def configuration_table(settings: type[DatasetSettings]) -> str:
+def configuration_table(settings: type[Settings]) -> str:
     """The settings as a Markdown table, for the documentation."""
     lines = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
     for option in options_of(settings):
@@ -258,7 +314,7 @@ def configuration_table(settings: type[DatasetSettings]) -> str:
     return "\n".join(lines) + "\n"
 
 
-S = TypeVar("S", bound=DatasetSettings)
+S = TypeVar("S", bound=Settings)
 
 
 def load(settings: type[S], values: Mapping[str, object]) -> S:

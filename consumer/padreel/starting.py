@@ -54,8 +54,11 @@ class StartingPoint:
             if not begin[pair] <= offset <= end[pair]:
                 raise BrokerError(out_of_range(self._topic_names[pair[0]], number, offset, begin[pair], end[pair]))
         frames_pair, pads_pair = pairs
+        told = await answered(self._source.committed, pairs)  # the group knows of later reading than the log
         return replace(
             state,
+            frames_position=max(state.frames_position, told[frames_pair]),
+            pads_position=max(state.pads_position, told[pads_pair]),
             last_frame=_still_there(state.last_frame, begin[frames_pair]),
             last_pad=_still_there(state.last_pad, begin[pads_pair]),
         )

@@ -47,6 +47,13 @@ def shim(*arguments: str) -> str:
     return done.stdout
 
 
+def padreel(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `padreel` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "padreel", *arguments], capture_output=True, text=True, check=False, env=_environment()
+    )
+
+
 def consumer_flags(rig: Rig, inputs: Path, output: Path, *more: str) -> list[str]:
     """Flags of a consumer of the real recordings' schema."""
     return [

@@ -1,34 +1,26 @@
 """Streams that are split, broken off, silent, repeated and damaged, through a real broker into one dataset.
 
-Every picture carries its number, so each row is compared with the picture and with the pad that belong to it. The
-encoder makes GOPs of ten with two B-frames: in decode order frame 0, 3, 1, 2, 6, 4, 5, 9, 7, 8.
+Every picture carries its number, so each row is compared with the picture and with the pad that belong to it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import av
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
-from padreel_schemas.v1.video_pb2 import VideoFrame
-from padreel_shim.scene import read_frame_number
 from padreel_shim.script import PadState
 from padreel_shim.synthetic import SyntheticRig
-from tests.conftest import CHECKOUT, TopicNames
+from tests.conftest import TopicNames
 from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e.processes import Rig, consumer
-from tests.video_source import rgb
+from tests.e2e.streams import Sent, Streams, demo_flags, messages, numbers_shown, publish, streams
 
 pytestmark = pytest.mark.timeout(1800)
 
-FPS, SECONDS, GOP = 30, 3, 10
 TEN_SECONDS_NS = 10_000_000_000
 WHOLE = [(range(30), "split"), (range(30, 60), "split"), (range(60, 90), "end")]
 
@@ -48,24 +40,6 @@ EXPECTED: dict[str, list[tuple[range, str]]] = {
 }
 EPISODES = sum(len(episodes) for episodes in EXPECTED.values())
 GONE_SILENT_AT = 36  # the sequence that the silent rig sends only after it was called silent
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """A session's messages, free to be spoilt."""
-
-    name: str
-    rig: SyntheticRig
-    frames: list[VideoFrame]
-    pads: list[GamepadState]
-
-
-def streams(name: str) -> Streams:
-    rig = SyntheticRig(name, SECONDS, 160, 120, gop=GOP, rig_id="rig-1", game_id="padreel-demo")
-    records = list(rig.records())
-    frames = [VideoFrame.FromString(one.value) for one in records if one.topic == "frames"]
-    pads = [GamepadState.FromString(one.value) for one in records if one.topic == "pads"]
-    return Streams(name, rig, frames, pads)
 
 
 def spoil(made: Streams) -> None:
@@ -97,30 +71,6 @@ def spoil(made: Streams) -> None:
                     frame.session.game_id = "chess"
 
 
-Sent = tuple[str, bytes | None, bytes]
-
-
-def messages(topics: TopicNames, made: Streams, *, until: int | None = None, since: int = 0) -> Iterator[Sent]:
-    """The records of frames number `since`...`until` in decode order, and the pad meanwhile."""
-    key = f"{made.name}@1".encode()
-    begin_ns = made.rig.frame_ns(since) if since else 0
-    end_ns = 2**63 if until is None else made.rig.frame_ns(until)
-    for frame in made.frames[since:until]:
-        yield topics.frames, key, frame.SerializeToString()
-    for pad in made.pads:
-        if begin_ns <= pad.monotonic_ns < end_ns:
-            yield topics.pads, key, pad.SerializeToString()
-
-
-def publish(broker: str, records: Iterable[Sent]) -> None:
-    async def run() -> None:
-        async with AIOKafkaProducer(bootstrap_servers=broker, max_request_size=2**24, linger_ms=5) as producer:
-            sent = [await producer.send(topic, value=value, key=key) for topic, key, value in records]
-            await asyncio.gather(*sent)
-
-    asyncio.run(run())
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one consumer made of all of it."""
@@ -150,14 +100,7 @@ def outcome(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     for made in sessions.values():
         records += messages(topics, made, until=GONE_SILENT_AT if made is silent else None)
     publish(broker, records)
-    demo = CHECKOUT / "deploy" / "demo"
-    flags = [
-        *(*rig.flags, "--group-id", "rough", "--repo-id", "test/rough", "--task", "Run"),
-        *("--game-definition", str(demo / "game-definition.yaml")),
-        *("--action-mapping", str(demo / "action-mapping.yaml")),
-        *("--output-root", str(output), "--fps", str(FPS), "--size", "160x120", "--log-format", "json"),
-        *("--max-episode-seconds", "0.95", "--session-timeout-seconds", "8"),
-    ]
+    flags = demo_flags(rig, output, "rough", "--max-episode-seconds", "0.95", "--session-timeout-seconds", "8")
     with consumer(flags) as running:
         running.await_line(event="episode", session="silent", end="silence")
         publish(broker, messages(topics, silent, since=GONE_SILENT_AT))
@@ -166,19 +109,6 @@ def outcome(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         assert running.finish() == 0, running.lines[-5:]
     rigs = {name: made.rig for name, made in sessions.items()}
     return Outcome(rigs, by_session(shards(output)), running.lines)
-
-
-def numbers_shown(episode: ReadEpisode) -> list[int | None]:
-    """The number drawn in the picture of each row."""
-    with av.open(str(episode.video)) as container:
-        stream = container.streams.video[0]
-        assert stream.time_base is not None
-        shown = {
-            round((frame.pts or 0) * stream.time_base * FPS): read_frame_number(rgb(frame))
-            for frame in container.decode(stream)
-        }
-    first = round(episode.from_timestamp * FPS)
-    return [shown[first + row] for row in range(len(episode))]
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -10,7 +10,7 @@ from uuid import uuid4
 from padreel.dataset.commit_log import CommittedFile, Entry, Episode, Kind, Source, Totals
 from padreel.dataset.layout import NAMES_KEPT, SkippedSession
 from padreel.errors import RootMismatchError
-from padreel.model import Commit, EpisodeDraft, Fate, PartitionState
+from padreel.model import Commit, EpisodeDraft, Fate, PartitionState, Topic
 
 Stats = dict[str, dict[str, Any]]
 Aggregate = Callable[[Stats | None, Stats], Stats]  # (all so far, one episode's) -> all
@@ -51,7 +51,7 @@ def claim(last: Entry | None, writer: str, source: Source) -> Entry:
         source=source,
         state=None if last is None else last.state,
         totals=Totals() if last is None else last.totals,
-        previous_episode=None if last is None else _latest_episode(last),
+        previous_episode=None if last is None else latest_episode(last),
     )
 
 
@@ -73,7 +73,7 @@ def following(last: Entry, commit: Commit, staged: Staged | None, task: str, agg
         kind=kind,
         state=commit.state,
         totals=totals,
-        previous_episode=_latest_episode(last),
+        previous_episode=latest_episode(last),
         episode=episode,
         rejections=commit.rejections,
         lost=None,
@@ -85,7 +85,13 @@ def task_index(totals: Totals, task: str) -> int:
     return totals.tasks.index(task) if task in totals.tasks else len(totals.tasks)
 
 
-def _latest_episode(entry: Entry) -> int | None:
+def next_offset(state: PartitionState, topic: Topic) -> int:
+    """Where reading of a topic goes on."""
+    return state.frames_next if topic is Topic.FRAMES else state.pads_next
+
+
+def latest_episode(entry: Entry) -> int | None:
+    """The N of the latest episode's commit up to this one."""
     return entry.n if entry.episode is not None else entry.previous_episode
 
 

@@ -86,6 +86,12 @@ def compare(path: Path, identity: RootIdentity) -> None:
             )
 
 
+def read_root(output_root: Path) -> RootIdentity:
+    """The identity that a root was made with. Raises RootMismatchError, FormatVersionError, OSError."""
+    identity: RootIdentity = codec.decode(RootIdentity, _read(output_root / ROOT_FILE))
+    return identity
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_bytes())

@@ -57,6 +57,7 @@ class Source(Protocol):
     async def end_offsets(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None: ...
     async def beginning_offsets(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None: ...
     async def offsets_at(self, timestamp_ms: int, pairs: Iterable[Pair]) -> dict[Pair, int | None] | None: ...
+    async def committed(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None: ...
     async def commit(self, positions: Mapping[Pair, int]) -> Answer: ...
 
 
@@ -66,7 +67,8 @@ def out_of_range(topic: str, partition: int, offset: int, begin: int | None, end
     if begin is not None and offset < begin:
         return (
             f"{where}, but the oldest record there is {begin}: records {offset} to {begin - 1} were deleted before "
-            "they were consumed. Lengthen the topic's retention; a new --output-root begins with what is left"
+            f"they were consumed. `padreel skip --partition {partition}` records the loss and lets the consumer go on; "
+            "lengthen the topic's retention"
         )
     if end is not None and offset > end:
         return (

@@ -133,6 +133,16 @@ class KafkaSource:
             return None
         return {self._pair(tp): at.offset if at is not None else None for tp, at in found.items()}
 
+    async def committed(self, pairs: Iterable[Pair]) -> dict[Pair, int] | None:
+        """How far the group was told that was read, 0 where it was told nothing; None without an answer."""
+        found: dict[Pair, int] = {}
+        for pair in pairs:
+            try:
+                found[pair] = await self._live.committed(self._tp(pair)) or 0
+            except KafkaError:
+                return None
+        return found
+
     async def commit(self, positions: Mapping[Pair, int]) -> Answer:
         """Tell the group how far was read."""
         try:
