@@ -160,6 +160,8 @@ class FakeSource:
         return {pair: self.broker.committed.get(pair, 0) for pair in pairs} if self.broker.answers else None
 
     async def commit(self, positions: Mapping[Pair, int]) -> Answer:
+        if not positions:
+            raise ValueError(positions)  # as aiokafka does
         if not self.broker.answers:
             return Answer.UNKNOWN
         if not {pair[1] for pair in positions} <= self.assigned:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from padreel.core.action import ActionEncoder, ActionLayoutEntry
-from padreel.dataset import layout
+from padreel.dataset import files, layout
 from padreel.dataset.layout import DatasetSpec, FileKind
 from padreel.dataset.shard import Committed, Shard
 from padreel.model import (
@@ -123,7 +123,7 @@ class PlainStage:
 
     def _write(self, kind: FileKind, content: bytes) -> MadeFile:
         name = layout.staged_name(self._claim, kind)
-        (self._folder / name).write_bytes(content)
+        files.write_durable(self._folder / name, content)
         return MadeFile(kind, name, hashlib.sha256(content).hexdigest(), len(content))
 
     def close(self) -> None:

@@ -219,13 +219,28 @@ def test_a_writer_that_was_overtaken_at_any_operation_changes_nothing(tmp_path: 
         assert staged_files(path) == [], point
 
 
+def test_what_the_next_owner_has_swept_is_a_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stood still while staging finds its own files gone, which looks like an error of the disk."""
+    old = open_shard(tmp_path)
+
+    def stand_still(stage: PlainStage, *draft: object, **numbers: object) -> None:
+        open_shard(tmp_path, writer="writer-1")
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(PlainStage, "episode", stand_still)
+    for _ in range(2):
+        with pytest.raises(FencedError):
+            old.apply(episode_effects(0))
+    old.close()
+
+
 def test_everything_is_durable_before_what_names_it(tmp_path: Path) -> None:
     opened = open_shard(tmp_path)
     trace: list[tuple[str, str]] = []
     files.probe = lambda point, path: trace.append((point, str(path.relative_to(tmp_path))))
     opened.apply(episode_effects(0))
     link = trace.index(("before link", "commits/1.json"))
-    info = next(i for i, one in enumerate(trace) if one == ("before rename", "meta/info.json"))
+    info = next(i for i, one in enumerate(trace) if one == ("before replace", "meta/info.json"))
     assert trace.index(("after fsync", "staging")) < link
     assert (
         link
@@ -242,7 +257,9 @@ def test_everything_is_durable_before_what_names_it(tmp_path: Path) -> None:
     ):
         synced = [i for i, one in enumerate(trace) if one == ("after fsync", folder)]
         renamed = [
-            i for i, (point, path) in enumerate(trace) if point == "after rename" and os.path.dirname(path) == folder
+            i
+            for i, (point, path) in enumerate(trace)
+            if point in ("after rename", "after replace") and (os.path.dirname(path) or ".") == folder
         ]
         assert any(max((one for one in renamed if one < info), default=-1) < i < info for i in synced), folder
     assert trace[-1] == ("after fsync", "meta")
@@ -326,6 +343,53 @@ def test_a_damaged_file_of_the_latest_commit_is_named(tmp_path: Path, damage: st
         video.write_bytes(content[:-1] if damage == "short" else content[:-1] + b"?")
     with pytest.raises(CorruptShardError, match=r"file-002\.mp4"):
         open_shard(tmp_path)
+
+
+def test_a_torn_file_of_a_commit_that_was_not_published_is_named(tmp_path: Path) -> None:
+    """It cannot be, as it was fsynced before the commit; it must not get a final name."""
+    opened = open_shard(tmp_path)
+
+    def die(point: str, path: Path) -> None:
+        if point == "after link" and path.name == "2.json":
+            raise Crash
+
+    files.probe = die
+    with pytest.raises(Crash):
+        play(opened, WORLD[:2])
+    files.probe = files._silent
+    video = next((tmp_path / "staging").glob("*.mp4"))
+    video.write_bytes(video.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptShardError, match=rf"staging/{video.name}: found sha256 \w+, expected \w+ by commit 2"):
+        open_shard(tmp_path)
+    assert not (tmp_path / layout.final_path("video", 2)).exists()
+
+
+@pytest.mark.parametrize("name", [layout.INFO, layout.STATS, layout.TASKS, layout.episodes_path(0)], ids=str)
+@pytest.mark.parametrize("damage", ["gone", "empty", "short", "zeros"])
+def test_damaged_metadata_is_made_again_from_the_log(tmp_path: Path, name: Path, damage: str) -> None:
+    play(open_shard(tmp_path))
+    path = tmp_path / name
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        torn = {"empty": b"", "short": content[: len(content) // 2], "zeros": bytes(len(content))}
+        path.write_bytes(torn[damage])
+    open_shard(tmp_path).close()
+    assert path.read_bytes() == content
+    assert read_shard(tmp_path) == whole_world()
+
+
+def test_closing_gives_the_shard_up_whatever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_shard(tmp_path)
+
+    def fail(stage: PlainStage) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(PlainStage, "close", fail)
+    with pytest.raises(OSError, match="input/output"):
+        opened.close()
+    assert list((tmp_path / "staging").iterdir()) == []
 
 
 def test_another_source_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from padreel.core.action import (
 )
 from padreel.dataset import files, layout
 from padreel.dataset.layout import DatasetSpec
+from padreel.dataset.remux import SpanWriter
 from padreel.dataset.rows import data_schema
 from padreel.dataset.stage import Stage, StagedEpisode
 from padreel.model import AppendUnit, EndReason, EpisodeDraft, OpenSpan, Schema, SessionInfo
@@ -252,7 +253,44 @@ def test_drop_and_close_leave_nothing(tmp_path: Path, source: Source) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("failing", range(1, 7))
+def test_closing_leaves_nothing_where_no_file_can_be_completed(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, spec(), 3)
+    for span in (1, 2, 3):
+        fill(stage, source, span)
+
+    def fail(writer: SpanWriter) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(SpanWriter, "close", fail)
+    stage.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_goes_on_where_a_file_cannot_be_removed(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, spec(), 3)
+    for span in (1, 2, 3):
+        fill(stage, source, span)
+    unlink, calls = Path.unlink, 0
+
+    def fail_once(path: Path, missing_ok: bool = False) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EIO, "input/output error")
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail_once)
+        with pytest.raises(OSError, match="input/output"):
+            stage.close()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("failing", range(1, 17))
 def test_a_failure_leaves_nothing(
     tmp_path: Path, source: Source, failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

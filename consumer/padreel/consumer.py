@@ -132,13 +132,13 @@ class Consumer:
         return None if silent_ns < _STUCK_NS else f"the pipeline task has done nothing for {silent_ns / 1e9:.0f} s"
 
     def ready(self) -> str | None:
-        """None when assigned and every shard is open, else what is not."""
+        """None when assigned, every shard is open and none waits for the storage; else what is not so."""
         if not self._is_assigned:
             return "the group has assigned nothing yet"
         waits = [
             f"partition {number}: {one.writer.waiting or 'opening'}"
             for number, one in sorted(self._partitions.items())
-            if one.is_resting
+            if one.is_resting or one.writer.waiting
         ]
         return "; ".join(waits) or None
 
@@ -386,7 +386,10 @@ class Consumer:
         partition = self._partitions.get(number)
         if partition is None:
             return Answer.REFUSED  # taken away meanwhile
-        return await self._source.commit(self._read_positions([partition]))
+        positions = self._read_positions([partition])
+        if not positions:  # nothing was read yet: the shard was lost while it was being opened
+            positions = await self._source.positions([(topic, number) for topic in Topic])
+        return await self._source.commit(positions) if positions else Answer.REFUSED
 
     async def _let_go(self) -> None:
         """Close all shards, then tell the group how far was read."""

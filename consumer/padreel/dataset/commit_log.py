@@ -166,7 +166,7 @@ class CommitLog:
 
     def create(self) -> None:
         """Make the folder durable if it is not there. Raises OSError."""
-        files.make_folder(self._folder)
+        files.make_folders([self._folder], self._shard)
 
     def exists(self, n: int) -> bool:
         return files.exists(self._shard / commit_path(n))
@@ -194,6 +194,10 @@ class CommitLog:
             last, tail = found, tail + 1
         files.probe("after fold", self._folder)
         return last
+
+    def sync(self) -> None:
+        """Make what `last` read durable: who linked it may have died before that. Raises OSError."""
+        files.fsync_folder(self._folder)
 
     def episodes_of_last_file(self, last: Entry) -> list[Entry]:
         """The episode commits whose rows share the last episodes file, oldest first (at most 250)."""
@@ -224,7 +228,7 @@ class CommitLog:
         temp = folder / f"commit-{uuid4().hex}.json"
         try:
             files.write_durable(temp, encode_entry(entry))
-            files.link_once(temp, final)
+            files.link_once(temp, final, "claim" if entry.kind is Kind.CLAIM else "link")
         except OSError as error:
             found = self.read(entry.n)
             if found is None and error.errno in files.GONE and not files.exists(temp):

@@ -1,7 +1,8 @@
 """The few file operations that everything durable here is made of.
 
-Each announces itself to `probe` just before and just after it happened, so that a test can stop the world there. In
-production `probe` does nothing. Any of them may raise OSError; none of them retries.
+Each announces itself to `probe` just before and just after it happened, under a name of `points.OPERATIONS`, so that a
+test can stop the world there, from inside or from another process (see `points`). In production `probe` does nothing.
+Any of them may raise OSError; none of them retries.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
-Probe = Callable[[str, Path], None]
+from padreel.dataset import points
 
 # What a fenced writer meets where its publish folder was; ESTALE is how NFS puts it.
 GONE = frozenset({errno.ENOENT, errno.ESTALE})
@@ -23,7 +24,7 @@ def _silent(point: str, path: Path) -> None:
     return None
 
 
-probe: Probe = _silent
+probe: points.Probe = points.from_environment(os.environ) or _silent
 
 
 def write_durable(path: Path, data: bytes) -> None:
@@ -36,6 +37,7 @@ def write_durable(path: Path, data: bytes) -> None:
             left = left[os.write(descriptor, left) :]
         probe("before fsync", path)
         os.fsync(descriptor)
+        probe("after fsync", path)
     except OSError:
         # A full disk must not be left fuller by every attempt.
         with contextlib.suppress(OSError):
@@ -46,43 +48,55 @@ def write_durable(path: Path, data: bytes) -> None:
     probe("after write", path)
 
 
-def link_once(source: Path, target: Path) -> None:
+def link_once(source: Path, target: Path, operation: str = "link") -> None:
     """Give `source` the name `target` too; FileExistsError if that name is taken."""
-    probe("before link", target)
+    probe(f"before {operation}", target)
     os.link(source, target)
-    probe("after link", target)
+    probe(f"after {operation}", target)
 
 
-def rename(source: Path, target: Path) -> None:
+def rename(source: Path, target: Path, operation: str = "rename") -> None:
     """Move `source` to `target`, atomically, in place of what is there."""
-    probe("before rename", target)
+    probe(f"before {operation}", target)
     os.replace(source, target)
-    probe("after rename", target)
+    probe(f"after {operation}", target)
 
 
-def unlink(path: Path) -> None:
+def unlink(path: Path, operation: str = "unlink") -> None:
     """Remove a file; one that is gone already is fine."""
-    probe("before unlink", path)
+    probe(f"before {operation}", path)
     path.unlink(missing_ok=True)
-    probe("after unlink", path)
+    probe(f"after {operation}", path)
 
 
-def remove_folder(path: Path) -> None:
+def remove_folder(path: Path, operation: str = "rmdir") -> None:
     """Remove an empty folder; OSError (ENOENT, ENOTEMPTY) as the system says."""
-    probe("before rmdir", path)
+    probe(f"before {operation}", path)
     path.rmdir()
-    probe("after rmdir", path)
+    probe(f"after {operation}", path)
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and the missing ones above it, each entry durable; one that exists is fine."""
+    """Create a folder and the missing ones above it, the new entries durable; one that exists is fine."""
     if path.is_dir():
         return
     make_folder(path.parent)
-    probe("before mkdir", path)
-    path.mkdir(exist_ok=True)
-    fsync_folder(path.parent)
-    probe("after mkdir", path)
+    make_folders([path], path.parent)
+
+
+def make_folders(paths: Iterable[Path], top: Path) -> None:
+    """Create folders below `top`, which is there, and the missing ones between, each entry durable.
+
+    The entries of those that exist are made durable too: whoever made them may have died before it could.
+    """
+    wanted = {one for path in paths for one in (path, *path.parents) if top in one.parents}
+    for path in sorted(wanted):
+        if not path.is_dir():
+            probe("before mkdir", path)
+            path.mkdir(exist_ok=True)
+            probe("after mkdir", path)
+    for parent in sorted({path.parent for path in wanted}):
+        fsync_folder(parent)
 
 
 def fsync_folder(path: Path) -> None:

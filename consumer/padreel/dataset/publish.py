@@ -45,7 +45,7 @@ class PublishFolder:
     def __init__(self, shard: Path) -> None:
         """Make it. Raises OSError."""
         self._staging = shard / STAGING
-        files.make_folder(self._staging)
+        files.make_folders([self._staging], shard)
         self.path = self._staging / f"{_PREFIX}{uuid4().hex}"
         files.probe("before mkdir", self.path)
         self.path.mkdir()
@@ -61,7 +61,7 @@ class PublishFolder:
             if not others:
                 return
             for other in others:
-                _empty_and_remove(other)
+                _empty_and_remove(other, "fence ")
             others = self._others()
         raise FilesystemError(f"{others[0]} does not go away; stop the process that keeps writing there")
 
@@ -82,7 +82,7 @@ class PublishFolder:
     def put(self, prepared: Prepared) -> None:
         """Replace the final file. Raises FencedError, OSError."""
         try:
-            files.rename(prepared.source, prepared.final)
+            files.rename(prepared.source, prepared.final, "replace")
         except OSError as error:
             if error.errno not in files.GONE or files.exists(prepared.source):
                 raise
@@ -114,11 +114,11 @@ class PublishFolder:
         return FencedError(f"{self.path} is gone: another writer has taken the shard")
 
 
-def _empty_and_remove(folder: Path) -> None:
+def _empty_and_remove(folder: Path, why: str = "") -> None:
     try:
         for name in os.listdir(folder):
-            files.unlink(folder / name)
-        files.remove_folder(folder)
+            files.unlink(folder / name, f"{why}unlink")
+        files.remove_folder(folder, f"{why}rmdir")
     except OSError as error:
         # A writer that is still alive may have written between the two; the caller looks again.
         if error.errno not in files.GONE | {errno.ENOTEMPTY, errno.EEXIST}:
@@ -137,24 +137,25 @@ def check_unclaimed(shard: Path, n: int, folder: PublishFolder) -> None:
             )
 
 
-def check_foreign(shard: Path, latest: Entry | None) -> None:
+def check_foreign(shard: Path, latest: Entry | None, folder: PublishFolder) -> None:
     """No data or episodes file lies beyond the latest episode's: LeRobot reads whatever is there.
 
-    Raises ForeignFileError, OSError.
+    Raises ForeignFileError, FencedError if it is the next owner's, OSError.
     """
     data, episodes = (-1, -1), (-1, -1)
     if latest is not None:
         data = layout.chunk_and_file(latest.n)
         episodes = layout.chunk_and_file((latest.totals.episodes - 1) // layout.EPISODES_PER_FILE)
-    for folder, newest in ((shard / "data", data), (shard / "meta" / "episodes", episodes)):
-        chunks = sorted(_numbers(folder, _CHUNK))
+    for top, newest in ((shard / "data", data), (shard / "meta" / "episodes", episodes)):
+        chunks = sorted(_numbers(top, _CHUNK))
         if not chunks:
             continue
         chunk, name = chunks[-1]
-        for file, found in _numbers(folder / name, _FILE):
+        for file, found in _numbers(top / name, _FILE):
             if (chunk, file) > newest:
+                folder.check()
                 raise ForeignFileError(
-                    f"{folder / name / found}: found a file that no commit names, expected (chunk, file) {newest} to "
+                    f"{top / name / found}: found a file that no commit names, expected (chunk, file) {newest} to "
                     "be the last; it was written by another tool: move it away, and run such tools on a copy"
                 )
 
@@ -164,22 +165,24 @@ def _numbers(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, str]]:
     return [(int(match[1]), name) for name in names if (match := pattern.fullmatch(name))]
 
 
-def place(shard: Path, entry: Entry, *, verify: bool) -> None:
+def place(shard: Path, entry: Entry, *, verify: bool, is_own: bool = False) -> None:
     """Give an episode's staged files their final names, durably; those that have them already are checked.
 
     Without `verify` the check is of sizes alone and nothing is fsynced: for commits whose publishing was completed.
+    What this writer has staged itself, `is_own`, is not read again.
+
     Raises ForeignFileError, CorruptShardError, OSError.
     """
     if entry.episode is None:
         return
     for file in entry.episode.files:
-        _place_one(shard, entry.n, file, verify)
+        _place_one(shard, entry.n, file, verify, is_own)
     if verify:
         for kind in FILE_KINDS:
             files.fsync_folder((shard / final_path(kind, entry.n)).parent)
 
 
-def _place_one(shard: Path, n: int, file: CommittedFile, verify: bool) -> None:
+def _place_one(shard: Path, n: int, file: CommittedFile, verify: bool, is_own: bool) -> None:
     kind: FileKind = next(kind for kind in FILE_KINDS if kind == file.kind)
     source, final = shard / STAGING / file.name, shard / final_path(kind, n)
     if files.exists(source):
@@ -188,6 +191,8 @@ def _place_one(shard: Path, n: int, file: CommittedFile, verify: bool) -> None:
                 f"{final}: found a file with another sha256 than {file.sha256} of commit {n}, which waits in "
                 f"{source}; it was written by another tool: move it away"
             )
+        if not is_own:
+            _check(source, n, file, verify)
         try:
             files.rename(source, final)
             return
@@ -195,17 +200,21 @@ def _place_one(shard: Path, n: int, file: CommittedFile, verify: bool) -> None:
             # The new owner of the shard may have been faster, or the reply of our own rename is lost.
             if error.errno not in files.GONE or files.exists(source):
                 raise
-    size = files.size_of(final)
-    if size is None:
+    if not files.exists(final):
         raise CorruptShardError(
             f"{final}: missing, and {source} too, though commit {n} names it; restore it from a copy"
         )
-    if size != file.size:
+    _check(final, n, file, verify)
+
+
+def _check(path: Path, n: int, file: CommittedFile, verify: bool) -> None:
+    size = files.size_of(path)
+    if size is not None and size != file.size:
         raise CorruptShardError(
-            f"{final}: found {size} bytes, expected {file.size} by commit {n}; restore it from a copy"
+            f"{path}: found {size} bytes, expected {file.size} by commit {n}; restore it from a copy"
         )
-    if verify and (found := files.sha256_of(final)) != file.sha256:
-        raise CorruptShardError(f"{final}: found sha256 {found}, expected {file.sha256} by commit {n}; restore it")
+    if verify and (found := files.sha256_of(path)) not in (None, file.sha256):
+        raise CorruptShardError(f"{path}: found sha256 {found}, expected {file.sha256} by commit {n}; restore it")
 
 
 def put_all(shard: Path, folder: PublishFolder, projection: Sequence[Prepared]) -> None:

@@ -109,11 +109,13 @@ class SpanWriter:
                 container.close()
 
     def discard(self) -> None:
-        """Give the file up: close it if it is open, and unlink it if it is there."""
-        try:
+        """Give the file up: close it if it is open, and unlink it if it is there.
+
+        That its index cannot be written any more (a full disk) is no error: unlinking is what makes room.
+        """
+        with contextlib.suppress(OSError):
             self.close()
-        finally:
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 def _add_stream(container: OutputContainer, codec: Codec, stream: Stream, time_base: Fraction) -> VideoStream:

@@ -75,6 +75,7 @@ class Shard:
         self._last = claim
         self._episodes: projection.EpisodesFile | None = None
         self._stage: Stage | None = None
+        self._folders: set[Path] = set()  # for which this writer has seen to their entries
         self._queue: deque[Effect] = deque()
         self._done: list[Committed] = []
         self._pending: _Pending | None = None
@@ -100,7 +101,8 @@ class Shard:
         ForeignFileError, FormatVersionError, and OSError. Calling it again is safe after any of them.
         """
         source = Source(cluster_id, frames_topic, pads_topic, partition, partitions, group)
-        files.make_folder(path)
+        files.make_folder(path.parent)
+        files.make_folders([path], path.parent)
         log = CommitLog(path)
         log.create()
         folder = PublishFolder(path)
@@ -108,6 +110,7 @@ class Shard:
             folder.fence()
             while True:
                 last = log.last()
+                log.sync()
                 if last is not None:
                     entries.check_source(last, source, str(path))
                 claim = entries.claim(last, writer, source)
@@ -168,10 +171,11 @@ class Shard:
 
     def close(self) -> None:
         """Drop open spans, what is staged for no commit, and the publish folder. Raises OSError."""
-        if self._stage is not None:
-            self._stage.close()
-        self._discard_unlinked()
-        self._folder.remove()
+        with contextlib.ExitStack() as steps:  # all of them, last one first, whichever fails
+            steps.callback(self._folder.remove)
+            steps.callback(self._discard_unlinked)
+            if self._stage is not None:
+                steps.callback(self._stage.close)
 
     # ---- opening ---------------------------------------------------------------------------------------------
 
@@ -180,7 +184,7 @@ class Shard:
         for entry in tail:
             # Only the latest episode can be half-published: nobody commits the next one before.
             publish.place(self.path, entry, verify=entry is tail[-1])
-        publish.check_foreign(self.path, tail[-1] if tail else None)
+        publish.check_foreign(self.path, tail[-1] if tail else None, self._folder)
         if tail:
             self._episodes = projection.EpisodesFile(self._schema, tail)
             publish.put_all(self.path, self._folder, self._prepare_projection(self._last, self._episodes))
@@ -189,7 +193,7 @@ class Shard:
         for name in sorted(one.name for one in staging.iterdir()):
             claim = layout.staged_claim(name)
             if claim is not None and claim < self.claim and name not in named:
-                files.unlink(staging / name)
+                files.unlink(staging / name, "sweep")
         self._stage = Stage(staging, self._spec, self.claim)
 
     # ---- applying --------------------------------------------------------------------------------------------
@@ -217,6 +221,7 @@ class Shard:
         return self._stage
 
     def _lost_video(self, error: OSError) -> OSError:
+        self._folder.check()  # it is no error of the disk if the next owner has swept what was staged
         self._unusable = DatasetError(f"{self.path}: staging failed ({error}); open the shard again and read again")
         return error
 
@@ -278,7 +283,7 @@ class Shard:
                 raise FencedError(f"{self.path}: commit {entry.n} is another writer's: it has taken the shard")
             pending.linked = True
             self._last, self._episodes = entry, episodes
-        publish.place(self.path, entry, verify=True)
+        publish.place(self.path, entry, verify=True, is_own=True)
         publish.put_all(self.path, self._folder, prepared)
         return pending.committed
 
@@ -301,8 +306,9 @@ class Shard:
         folders = {(self.path / name).parent for name, _ in contents}
         if entry.episode is not None:
             folders |= {(self.path / layout.final_path(kind, entry.n)).parent for kind in layout.FILE_KINDS}
-        for folder in sorted(folders):
-            files.make_folder(folder)
+        if new := folders - self._folders:
+            files.make_folders(new, self.path)
+            self._folders |= new
         return prepared
 
     def _discard_unlinked(self) -> None:

@@ -6,6 +6,7 @@ writer's claim and a uuid (see `layout.staged_name`), so that a later writer kno
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -71,12 +72,17 @@ class Stage:
         """Begin a staged mp4."""
         if effect.span in self._spans:
             raise ValueError(f"span {effect.span} is open already")
-        self._spans[effect.span] = _Span(SpanWriter(self._fresh("video"), effect.stream), effect.stream)
+        path = self._fresh("video")
+        files.probe("before stage", path)
+        self._spans[effect.span] = _Span(SpanWriter(path, effect.stream), effect.stream)
+        files.probe("after stage", path)
 
     def append(self, effect: AppendUnit) -> None:
         """Mux one access unit, in decode order."""
         span = self._spans[effect.span]
+        files.probe("before stage", span.writer.path)
         span.writer.append(effect.index, effect.idr, effect.unit)
+        files.probe("after stage", span.writer.path)
         if effect.idr:
             span.keyframes.append(effect.index)
 
@@ -121,21 +127,26 @@ class Stage:
         )
 
     def close(self) -> None:
-        """Drop all open spans."""
-        while self._spans:
-            self._spans.popitem()[1].writer.discard()
+        """Drop all open spans, also where that fails for one of them."""
+        with contextlib.ExitStack() as discarding:
+            while self._spans:
+                discarding.callback(self._spans.popitem()[1].writer.discard)
 
     def _fresh(self, kind: FileKind) -> Path:
         return self._folder / layout.staged_name(self._claim, kind)
 
     def _finish_video(self, span: _Span, draft: EpisodeDraft, written: list[Path]) -> StagedFile:
         """The span's mp4, complete and durable, without the GOPs before the first unit."""
-        span.writer.close()
         path = span.writer.path
+        files.probe("before stage", path)
+        span.writer.close()
+        files.probe("after stage", path)
         if draft.first_unit > 0:
             kept = self._fresh("video")
             written.append(kept)
+            files.probe("before stage", kept)
             keep_from(path, kept, draft.first_unit, span.stream)
+            files.probe("after stage", kept)
             files.unlink(path)
             path = kept
         return _durable("video", path)
