@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.local import broker as local_broker
 from deploy.local.broker import Broker, LocalBrokerError, ToolsMissingError
+from deploy.local.properties import Listener, ports_of, server_properties
 
 EIGHT_MEGABYTES = 8 * 1024 * 1024
 
@@ -153,6 +154,72 @@ def test_ports_of_the_last_time_are_used_again(tmp_path: Path) -> None:
     (tmp_path / "server.properties").write_text("listeners=PLAINTEXT://127.0.0.1:40001,CONTROLLER://127.0.0.1:40002\n")
     assert Broker(log_dir=tmp_path).bootstrap_servers == "127.0.0.1:40001"
     assert Broker(log_dir=tmp_path, port=40003).bootstrap_servers == "127.0.0.1:40003"
+
+
+def test_listeners_get_ports_of_their_own_and_keep_them(tmp_path: Path) -> None:
+    listeners = [Listener("PROXIED", advertised_port=40009), Listener("FIXED", port=40001)]
+    first = Broker(log_dir=tmp_path, listeners=listeners)
+    addresses = {name: first.address(name) for name in ("PLAINTEXT", "CONTROLLER", "PROXIED", "FIXED")}
+    assert len(set(addresses.values())) == 4
+    assert addresses["FIXED"] == "127.0.0.1:40001"
+    assert first.bootstrap_servers == addresses["PLAINTEXT"]
+    (tmp_path / "server.properties").write_text(
+        "listeners=" + ",".join(f"{name}://{address}" for name, address in addresses.items()) + "\n"
+    )
+    again = Broker(log_dir=tmp_path, listeners=listeners)
+    assert {name: again.address(name) for name in addresses} == addresses
+
+
+def test_a_listener_is_advertised_where_its_proxy_listens() -> None:
+    ports = {"PLAINTEXT": 1, "CONTROLLER": 2, "PROXIED": 3}
+    settings = server_properties(Path("/data"), ports, [Listener("PROXIED", advertised_port=4)], {})
+    assert settings["listeners"] == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3"
+    assert settings["advertised.listeners"] == (
+        "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:4"
+    )
+    assert settings["listener.security.protocol.map"] == "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"
+    assert ports_of(f"a=b\nlisteners={settings['listeners']}\n") == ports
+    assert not any(name.startswith("listener.name.") for name in settings)
+
+
+def test_what_a_secured_listener_needs() -> None:
+    listener = Listener("SECURE", "SASL_SSL", certificate=Path("/tls/both.pem"), client_ca=Path("/tls/ca.pem"))
+    ports = {"PLAINTEXT": 1, "CONTROLLER": 2, "SECURE": 3}
+    settings = server_properties(Path("/data"), ports, [listener], {"rig": "horse"})
+    own = {
+        name.removeprefix("listener.name.secure."): str(value)
+        for name, value in settings.items()
+        if name.startswith("listener.name.secure.")
+    }
+    assert own == {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": "/tls/both.pem",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "/tls/ca.pem",
+        "ssl.client.auth": "required",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "plain.sasl.jaas.config": (
+            'org.apache.kafka.common.security.plain.PlainLoginModule required user_rig="horse";'
+        ),
+        "scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        "scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    }
+    assert settings["listener.security.protocol.map"] == "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL"
+
+
+def test_a_listener_that_cannot_be_is_refused() -> None:
+    for name in ("PLAINTEXT", "CONTROLLER", "lower"):
+        with pytest.raises(ValueError, match=f"listener '{name}'"):
+            Listener(name)
+    with pytest.raises(ValueError, match="SECURE: SSL with certificate None"):
+        Listener("SECURE", "SSL")
+
+
+def test_the_command_runs_by_its_path(tmp_path: Path) -> None:
+    script = str(Path(local_broker.__file__))
+    done = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "fetch" in done.stdout
 
 
 def test_the_command_says_why_it_cannot_run(

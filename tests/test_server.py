@@ -60,9 +60,30 @@ def test_nothing_else_is_served() -> None:
     async def scene(ask: Callable[..., Any]) -> None:
         for path in ("/", "/metrics/x", "/../etc/passwd", "/debug"):
             assert (await ask(path))[0] == 404
-        assert (await ask("/metrics", "POST"))[0] == 405
+        for path in ("/metrics", "/livez", "/readyz"):
+            for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+                assert (await ask(path, method))[0] == 405
 
     serve(Server(Metrics(), live=lambda: None, ready=lambda: None), scene)
+
+
+def test_it_listens_where_it_is_told_to_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[object] = []
+    bind = socket.socket.bind
+
+    def noted(one: socket.socket, address: Any) -> None:
+        bound.append(address)
+        bind(one, address)
+
+    async def play() -> None:
+        server = Server(Metrics(), live=lambda: None, ready=lambda: None)
+        await server.start("127.0.0.1", 0)
+        await server.stop()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "bind", noted)
+        asyncio.run(play())
+    assert bound == [("127.0.0.1", 0)]
 
 
 def test_a_port_that_is_taken_names_the_settings() -> None:

@@ -99,8 +99,14 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 def test_the_brokers_settings_have_kafkas_prefix() -> None:
     environment = {option.env for option in options_of(ConsumerSettings)}
     kafka = {name for name in environment if name.startswith("KAFKA_")}
-    named = ("BOOTSTRAP_SERVERS", "GROUP_ID", "FRAMES_TOPIC", "PADS_TOPIC", "DEAD_LETTERS_TOPIC")
-    assert kafka == {f"KAFKA_{name}" for name in named}
+    assert kafka == {
+        *("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_GROUP_ID", "KAFKA_FRAMES_TOPIC", "KAFKA_PADS_TOPIC"),
+        "KAFKA_DEAD_LETTERS_TOPIC",
+        *("KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME"),
+        *("KAFKA_SASL_PASSWORD", "KAFKA_SASL_PASSWORD_FILE"),
+        *("KAFKA_SSL_CA_FILE", "KAFKA_SSL_CERT_FILE", "KAFKA_SSL_KEY_FILE", "KAFKA_SSL_CHECK_HOSTNAME"),
+        *("KAFKA_SSL_KEY_PASSWORD", "KAFKA_SSL_KEY_PASSWORD_FILE"),
+    }
     assert all(name.startswith("PADREEL_") for name in environment - kafka)
     assert len(environment) == len(ConsumerSettings.model_fields)
 
@@ -128,4 +134,5 @@ def test_the_table_has_a_row_for_every_setting() -> None:
     assert len(rows) == len(ConsumerSettings.model_fields)
     assert "| `--fps` | `PADREEL_FPS` | required |" in "\n".join(rows)
     assert "| `--until end` | `PADREEL_UNTIL` |  |" in "\n".join(rows)
+    assert "|  | `KAFKA_SASL_PASSWORD` |  |" in "\n".join(rows)
     assert "| `--idle-deadzone 0..1` | `PADREEL_IDLE_DEADZONE` | `0.1` |" in "\n".join(rows)

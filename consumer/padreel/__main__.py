@@ -5,7 +5,8 @@ What a command needs is imported when it runs: `--help` must answer at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -24,6 +25,7 @@ from padreel.settings import (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=Settings)
 
 
 class _Commands(click.Group):
@@ -39,28 +41,38 @@ class _Commands(click.Group):
 
 
 def settings_options(settings: type[Settings]) -> Callable[[F], F]:
-    """Give a command one option per field of `settings`."""
+    """Give a command one option per field of `settings` that has a flag."""
 
     def decorate(command: F) -> F:
         for option in reversed(options_of(settings)):
-            command = _click_option(option)(command)
+            if option.flag is not None:
+                command = _click_option(option, option.flag)(command)
         return command
 
     return decorate
 
 
-def _click_option(option: Option) -> Callable[[F], F]:
+def secrets_of(settings: type[Settings], environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """The settings that have no flag, by name; None where the variable is unset or empty."""
+    return {option.name: environment.get(option.env) or None for option in options_of(settings) if option.flag is None}
+
+
+def _load(settings: type[S], values: Mapping[str, object]) -> S:
+    return load(settings, {**values, **secrets_of(settings)})
+
+
+def _click_option(option: Option, flag: str) -> Callable[[F], F]:
     named: dict[str, Any] = {"envvar": option.env, "show_envvar": True}
     text = option.help
     if option.is_switch:
-        return click.option(option.flag, option.name, is_flag=True, default=None, help=text, **named)
+        return click.option(flag, option.name, is_flag=True, default=None, help=text, **named)
     if option.required:
         text += "  [required]"
     elif option.default is not None:
         text += f"  [default: {option.default}]"
     kind = click.Choice(option.choices) if option.choices else click.STRING
     # Required ones are checked by `load`, which names everything that is missing at once.
-    return click.option(option.flag, option.name, type=kind, metavar=option.metavar, help=text, **named)
+    return click.option(flag, option.name, type=kind, metavar=option.metavar, help=text, **named)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -73,7 +85,7 @@ def cli() -> None:
 @settings_options(ConsumerSettings)
 def consume(**values: object) -> None:
     """Consume the rigs' topics and append episodes to one dataset per partition."""
-    settings = load(ConsumerSettings, values)
+    settings = _load(ConsumerSettings, values)
     from padreel.app import run_consumer
     from padreel.logs import configure_logging
 
@@ -85,7 +97,7 @@ def consume(**values: object) -> None:
 @settings_options(ConvertSettings)
 def convert(**values: object) -> None:
     """Convert a folder of recorded sessions into one dataset, without a broker."""
-    settings = load(ConvertSettings, values)
+    settings = _load(ConvertSettings, values)
     from padreel.convert import convert_sessions
     from padreel.logs import configure_logging, log_episode
 
@@ -101,7 +113,7 @@ def convert(**values: object) -> None:
 @settings_options(SkipSettings)
 def skip(**values: object) -> None:
     """Record that Kafka lost what a shard still needed, so that its consumer goes on behind the hole."""
-    settings = load(SkipSettings, values)
+    settings = _load(SkipSettings, values)
     import asyncio
 
     from padreel.logs import configure_logging
@@ -124,7 +136,7 @@ def dead_letters() -> None:
 @settings_options(DeadLettersSettings)
 def list_(**values: object) -> None:
     """Show the dead letters, oldest first."""
-    settings = load(DeadLettersSettings, values)
+    settings = _load(DeadLettersSettings, values)
     import asyncio
 
     from padreel.letters_text import show
@@ -140,7 +152,7 @@ def list_(**values: object) -> None:
 @settings_options(ReplaySettings)
 def replay(**values: object) -> None:
     """Publish sessions again after a fix: what of them is in no episode, under a new run."""
-    settings = load(ReplaySettings, values)
+    settings = _load(ReplaySettings, values)
     import asyncio
 
     from padreel.letters_text import say

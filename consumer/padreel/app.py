@@ -52,7 +52,11 @@ async def consume(settings: ConsumerSettings) -> None:
     spec = dataset_spec(settings, settings.schema_of_root)
     client_id = "padreel"
     cluster = await check_topics(
-        settings.bootstrap_servers, settings.frames_topic, settings.pads_topic, client_id=client_id
+        settings.bootstrap_servers,
+        settings.frames_topic,
+        settings.pads_topic,
+        client_id=client_id,
+        security=settings.security,
     )
     identity = root_identity(settings, spec, cluster)
     try:
@@ -65,6 +69,7 @@ async def consume(settings: ConsumerSettings) -> None:
         settings.frames_topic,
         settings.pads_topic,
         client_id=client_id,
+        security=settings.security,
     )
     writer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 

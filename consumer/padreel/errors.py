@@ -4,7 +4,7 @@
     ├── SettingsError                flags, environment or YAML that cannot be used (exit code 2)
     │   └── ProfileError             a game definition or an action mapping; names file, action, control
     ├── InputError                   a session folder that cannot be read; names file and field
-    ├── BrokerError                  topics missing, partition counts unequal, offsets out of range
+    ├── BrokerError                  no usable broker, topics missing, partition counts unequal, offsets lost
     ├── DeadLetterError              the dead-letter topic does not take a letter; its partition waits
     ├── TooManyRejectedError         nearly everything is rejected; the consumer stops rather than drop
     └── DatasetError                 the output root
@@ -36,7 +36,7 @@ class InputError(PadreelError):
 
 
 class BrokerError(PadreelError):
-    """The broker's topics or offsets do not allow to go on."""
+    """The connection to the brokers, their topics or offsets do not allow to go on."""
 
 
 class DeadLetterError(PadreelError):

@@ -31,7 +31,9 @@ def configure_logging(log_format: Literal["auto", "json", "console"], stream: Te
     )
     last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if console:
-        last.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
+        # Not structlog's own choice, which shows the local variables of every frame: a password is one of them.
+        plain = structlog.dev.plain_traceback
+        last.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain))
     else:
         last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)

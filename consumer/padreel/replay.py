@@ -22,6 +22,7 @@ from padreel.dataset import layout
 from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.root import RootIdentity, read_root
 from padreel.errors import BrokerError, DatasetError, SettingsError
+from padreel.kafka.connect import check_connection
 from padreel.kafka.dead_letter import DeadLetters, StoredLetter, read_letters
 from padreel.kafka.reading import Range, Reader, open_reader
 from padreel.model import DeadLetter, LetterKind, PartitionState, RawRecord, Record, Topic
@@ -53,6 +54,7 @@ class Outcome:
 
 async def list_letters(settings: DeadLettersSettings) -> tuple[list[Listed], int]:
     """The letters that are asked for, and how many records of the topic are no letters. Raises BrokerError."""
+    await check_connection(settings.bootstrap_servers, settings.security, client_id=_CLIENT)
     async with open_reader(settings.connection, client_id=_CLIENT) as reader:
         letters, others = await read_letters(reader, settings.dead_letters_topic)
     replayed = {one.session: one.detail for one in letters if one.kind is LetterKind.REPLAYED}

@@ -12,15 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from padreel.core.pipeline import Limits
 from padreel.core.rules import Rules
 from padreel.errors import SettingsError
 from padreel.model import Schema
+from padreel_schemas.security import HELP as SECURITY_HELP
+from padreel_schemas.security import PLAINTEXT, SECRETS, Mechanism, Protocol, Security, checked_security, variable
 
 _NS = 1_000_000_000
 _UTC_OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
@@ -70,8 +81,14 @@ def _dead_letters_topic() -> Any:
     )
 
 
+def _parse_secret(value: object) -> object:
+    """Spaces at the ends of a password are part of it, unlike those of other settings."""
+    return SecretStr(value) if isinstance(value, str) else value
+
+
 SizeSetting = Annotated[Size, BeforeValidator(_parse_size)]
 StartSetting = Annotated[Literal["earliest", "latest"] | Annotated[int, Field(ge=0)], BeforeValidator(_parse_start)]
+SecretSetting = Annotated[SecretStr, BeforeValidator(_parse_secret)]
 Columns = Literal["full", "minimal"]
 
 
@@ -79,10 +96,16 @@ def _setting(description: str, default: Any = ..., *, env: str = "", metavar: st
     return Field(default, description=description, json_schema_extra={"env": env, "metavar": metavar}, **limits)
 
 
+def _security_setting(name: str, default: Any = None, *, metavar: str = "") -> Any:
+    return _setting(SECURITY_HELP[name], default, env=variable(name), metavar=metavar)
+
+
 class Settings(BaseModel):
     """What the settings of all commands have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, hide_input_in_errors=True
+    )
 
     log_format: Literal["auto", "json", "console"] = _setting(
         "Log lines as JSON or for people; 'auto' is for people on a terminal, else JSON.", "auto"
@@ -148,11 +171,35 @@ class BrokerSettings(Settings):
         metavar="HOST:PORT[,...]",
         pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
     )
+    security_protocol: Protocol = _security_setting("security_protocol", "PLAINTEXT")
+    sasl_mechanism: Mechanism | None = _security_setting("sasl_mechanism")
+    sasl_username: str | None = _security_setting("sasl_username", metavar="NAME")
+    sasl_password: SecretSetting | None = _security_setting("sasl_password")
+    sasl_password_file: Path | None = _security_setting("sasl_password_file", metavar="FILE")
+    ssl_ca_file: Path | None = _security_setting("ssl_ca_file", metavar="FILE")
+    ssl_cert_file: Path | None = _security_setting("ssl_cert_file", metavar="FILE")
+    ssl_key_file: Path | None = _security_setting("ssl_key_file", metavar="FILE")
+    ssl_key_password: SecretSetting | None = _security_setting("ssl_key_password")
+    ssl_key_password_file: Path | None = _security_setting("ssl_key_password_file", metavar="FILE")
+    ssl_check_hostname: bool = _security_setting("ssl_check_hostname", True, metavar="true|false")
+    _security: Security = PrivateAttr(default=PLAINTEXT)
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        given = {name: getattr(self, name) for name in SECURITY_HELP}
+        secrets = {name: given[name].get_secret_value() for name in SECRETS if given[name] is not None}
+        self._security = checked_security(**{**given, **secrets})
+        return self
+
+    @property
+    def security(self) -> Security:
+        """The settings about it, checked, their files read."""
+        return self._security
 
     @property
     def connection(self) -> dict[str, Any]:
-        """What every client of Kafka is given."""
-        return {"bootstrap_servers": self.bootstrap_servers}
+        """What every client of Kafka is given. Holds the password."""
+        return {"bootstrap_servers": self.bootstrap_servers, **self._security.client_options()}
 
 
 class ConsumerSettings(BrokerSettings, DatasetSettings):
@@ -258,10 +305,14 @@ class ReplaySettings(DeadLettersSettings):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting as a person meets it. `default` is None where there is none or the setting is required."""
+    """One setting as a person meets it.
+
+    A secret has no `flag`: it is in the environment alone. `default` is None where there is none or the setting is
+    required.
+    """
 
     name: str
-    flag: str
+    flag: str | None
     env: str
     help: str
     metavar: str | None
@@ -284,14 +335,14 @@ def _option(name: str, field: FieldInfo) -> Option:
     default = None if required or field.default is None or field.default is False else str(field.default)
     return Option(
         name=name,
-        flag="--" + name.replace("_", "-"),
+        flag=None if name in SECRETS else "--" + name.replace("_", "-"),
         env=str(extra["env"]) or f"PADREEL_{name.upper()}",
         help=field.description or "",
         metavar=str(extra["metavar"]) or None,
         choices=() if extra["metavar"] else _choices(field.annotation),
-        default=default,
+        default="true" if field.default is True else default,
         required=required,
-        is_switch=field.annotation is bool,
+        is_switch=field.default is False,
     )
 
 
@@ -308,9 +359,9 @@ def configuration_table(settings: type[Settings]) -> str:
     lines = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
     for option in options_of(settings):
         values = option.metavar or "|".join(option.choices)
-        flag = f"{option.flag} {values}".rstrip().replace("|", "\\|")
+        flag = f"`{option.flag} {values}".rstrip().replace("|", "\\|") + "`" if option.flag else ""
         default = "required" if option.required else f"`{option.default}`" if option.default is not None else ""
-        lines.append(f"| `{flag}` | `{option.env}` | {default} | {option.help} |")
+        lines.append(f"| {flag} | `{option.env}` | {default} | {option.help} |")
     return "\n".join(lines) + "\n"
 
 
@@ -328,10 +379,14 @@ def load(settings: type[S], values: Mapping[str, object]) -> S:
         options = {option.name: option for option in options_of(settings)}
         problems: dict[str, str] = {}
         for problem in error.errors(include_url=False):
+            message = problem["msg"].removeprefix("Value error, ")
+            if not problem["loc"]:  # of several settings together, which it names itself
+                problems[""] = message
+                continue
             name = str(problem["loc"][0])
             option = options.get(name)
-            where = f"{option.flag} ({option.env})" if option else name
-            message = problem["msg"].removeprefix("Value error, ")
-            found = "" if problem["type"] == "missing" else f": found {problem['input']!r}"
+            where = (f"{option.flag} ({option.env})" if option.flag else option.env) if option else name
+            is_shown = problem["type"] != "missing" and name not in SECRETS
+            found = f": found {problem['input']!r}" if is_shown else ""
             problems.setdefault(name, f"{where}{found}: {message}")
         raise SettingsError("\n".join(problems.values())) from None

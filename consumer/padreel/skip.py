@@ -34,7 +34,13 @@ async def skip(settings: SkipSettings) -> list[Lost]:
     if not 0 <= settings.partition < root.partitions:
         raise SettingsError(f"--partition: found {settings.partition}, expected 0 to {root.partitions - 1}")
     names = {Topic.FRAMES: root.frames_topic, Topic.PADS: root.pads_topic}
-    cluster = await check_topics(settings.bootstrap_servers, root.frames_topic, root.pads_topic, client_id=_CLIENT)
+    cluster = await check_topics(
+        settings.bootstrap_servers,
+        root.frames_topic,
+        root.pads_topic,
+        client_id=_CLIENT,
+        security=settings.security,
+    )
     async with open_reader(settings.connection, client_id=_CLIENT) as reader:
         there = {topic: await reader.range(name, settings.partition) for topic, name in names.items()}
     shard = settings.output_root / shard_folder(settings.partition)

@@ -25,12 +25,16 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
+if not __package__:  # run by its path: the checkout is not where Python looks for modules
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from deploy.local.properties import CLIENTS, CONTROLLER, HOST, SCRAM, Listener, ports_of, server_properties
+
 POM = Path(__file__).with_name("pom.xml")
-HOST = "127.0.0.1"
 JAVA_MINIMUM = 17
 INSTALL_COMMAND = (
     "    sudo apt-get install -y default-jdk-headless maven      (Debian, Ubuntu)\n"
@@ -40,8 +44,6 @@ INSTALL_COMMAND = (
 START_SECONDS = 900.0
 STOP_SECONDS = 30.0
 MAVEN_ATTEMPTS = 3
-# A 4K keyframe is some megabytes; with the margin no test needs another broker.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 # Outlives nothing but its parent: when the parent's end of the pipe closes, however it died, the broker is stopped.
 _WATCHDOG = """
@@ -144,26 +146,41 @@ class Broker:
     data and ports are those of the last time unless `port` says otherwise. Topics are not created automatically; every
     replication factor is 1; records may be 64 MiB. The node has a process group of its own and is stopped when
     this process ends, however it ends.
+
+    `listeners` are ports beside the one of `bootstrap_servers`, which never asks who a client is. `users`, passwords
+    by name, may come by those with SASL; of a folder used before, by SCRAM only those of its first time.
     """
 
     def __init__(
-        self, log_dir: Path, *, port: int | None = None, cache: Path | None = None, heap: str = "512m"
+        self,
+        log_dir: Path,
+        *,
+        port: int | None = None,
+        cache: Path | None = None,
+        heap: str = "512m",
+        listeners: Sequence[Listener] = (),
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.log_dir = log_dir.absolute()
         self._cache = cache_folder() if cache is None else cache
         self._heap = heap
         self._properties = self.log_dir / "server.properties"
         self._output = self.log_dir / "broker.log"
-        used_port, used_controller_port = self._ports_used_before()
-        self.port = port or used_port or _free_port()
-        self._controller_port = used_controller_port or _free_port(besides=self.port)
+        self._listeners = tuple(listeners)
+        self._users = dict(users or {})
+        self._ports = self._choose_ports({CLIENTS: port, CONTROLLER: None} | {one.name: one.port for one in listeners})
+        self.port = self._ports[CLIENTS]
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """`host:port` for clients."""
-        return f"{HOST}:{self.port}"
+        return self.address(CLIENTS)
+
+    def address(self, listener: str) -> str:
+        """`host:port` where a listener listens."""
+        return f"{HOST}:{self._ports[listener]}"
 
     @property
     def pid(self) -> int:
@@ -182,7 +199,8 @@ class Broker:
         java, maven = check_tools(self._cache)
         jars = _fetch(self._cache, maven)
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        self._properties.write_text(self._server_properties(), encoding="utf-8")
+        settings = server_properties(self.log_dir / "data", self._ports, self._listeners, self._users)
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
         command = [java, f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
         # The second compiler costs more at a start than it wins in a test.
         command += ["-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"]
@@ -232,59 +250,29 @@ class Broker:
     ) -> None:
         self.stop()
 
-    def _ports_used_before(self) -> tuple[int | None, int | None]:
-        if not self._properties.exists():
-            return None, None
-        found = re.search(
-            r"^listeners=PLAINTEXT://[^:]+:(\d+),CONTROLLER://[^:]+:(\d+)$", self._properties.read_text("utf-8"), re.M
-        )
-        if found is None:
-            raise LocalBrokerError(f"{self._properties}: no `listeners` as padreel writes them; use another folder")
-        return int(found[1]), int(found[2])
-
-    def _server_properties(self) -> str:
-        controller = f"{HOST}:{self._controller_port}"
-        settings = {
-            "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.bootstrap.servers": controller,
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "inter.broker.listener.name": "PLAINTEXT",
-            "log.dirs": self.log_dir / "data",
-            "auto.create.topics.enable": "false",
-            "default.replication.factor": 1,
-            "offsets.topic.replication.factor": 1,
-            "offsets.topic.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "transaction.state.log.num.partitions": 4,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
-            "message.max.bytes": MAX_MESSAGE_BYTES,
-            "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
-            "socket.request.max.bytes": 2 * MAX_MESSAGE_BYTES,
-            # Each idle thread wakes several times a second: on two busy cores that adds up.
-            "num.network.threads": 1,
-            "num.io.threads": 2,
-            "background.threads": 2,
-            "group.coordinator.threads": 1,
-            # One member or two: waiting three seconds for more of them would only slow every test down.
-            "group.initial.rebalance.delay.ms": 0,
-            "group.min.session.timeout.ms": 1000,
-            # The only node has nobody to hand over to: being slow on a busy machine must neither end nor fence it.
-            "initial.broker.registration.timeout.ms": 600_000,
-            "broker.session.timeout.ms": 120_000,
-        }
-        return "".join(f"{name}={value}\n" for name, value in settings.items())
+    def _choose_ports(self, wanted: Mapping[str, int | None]) -> dict[str, int]:
+        """Every listener's port: the wanted one, else the one used before, else a free one."""
+        used: dict[str, int] = {}
+        if self._properties.exists():
+            used = ports_of(self._properties.read_text("utf-8"))
+            if not used:
+                raise LocalBrokerError(f"{self._properties}: no `listeners` as padreel writes them; use another folder")
+        ports = {name: port or used.get(name) for name, port in wanted.items()}
+        taken = {port for port in ports.values() if port is not None}
+        for name, port in ports.items():
+            if port is None:
+                ports[name] = _free_port(taken)
+                taken.add(ports[name])
+        return ports
 
     def _format(self, java: list[str]) -> None:
         # A leading dash would be read as an option.
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", cluster_id]
         command += ["--config", str(self._properties)]
+        for name, password in self._users.items():
+            for mechanism in SCRAM:
+                command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             output = (done.stdout + done.stderr).strip()[-4000:]
@@ -324,11 +312,11 @@ def _java_version(java: str) -> int | None:
     return int(found[1]) if done.returncode == 0 and found else None
 
 
-def _free_port(besides: int = 0) -> int:
+def _free_port(besides: Collection[int]) -> int:
     while True:
         with socket.create_server((HOST, 0)) as server:
             port = int(server.getsockname()[1])
-        if port != besides:
+        if port not in besides:
             return port
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from padreel_schemas.recording import RecordingError
-from padreel_shim.options import SpeedType, broker_options, option, run_until_signal
+from padreel_shim.options import SpeedType, Target, broker_options, option, run_until_signal
 from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.publish import Published, PublishOptions, publish_session
 from padreel_shim.simulate_cli import sample, simulate
@@ -41,9 +41,7 @@ def cli() -> None:
 @option("--again", is_flag=True, help="Publish finished sessions once more, each as a new run.")
 def publish(
     session_dirs: Sequence[Path],
-    bootstrap_servers: str,
-    frames_topic: str,
-    pads_topic: str,
+    target: Target,
     speed: float,
     rig_id: str,
     task: str,
@@ -55,10 +53,10 @@ def publish(
 
     A SESSION_DIR holds capture.mp4, sync.csv and actions.bin. Stopped and started again, it goes on where it was.
     """
-    options = PublishOptions(speed, rig_id, task, game_id, frames_topic, pads_topic, again)
+    options = PublishOptions(speed, rig_id, task, game_id, target.frames_topic, target.pads_topic, again)
 
     async def run() -> int:
-        async with RigProducer(bootstrap_servers, frames_topic, pads_topic) as producer:
+        async with target.producer() as producer:
             return await _publish_all(session_dirs, producer, state_dir, options)
 
     try:
@@ -105,12 +103,15 @@ def _tell(done: Published) -> None:
 @broker_options
 @option("--partitions", default=4, show_default=True, type=click.IntRange(1), help="Partitions of each topic.")
 @option("--replication-factor", default=1, show_default=True, type=click.IntRange(1), help="Copies of each partition.")
-def topics(
-    bootstrap_servers: str, frames_topic: str, pads_topic: str, partitions: int, replication_factor: int
-) -> None:
+def topics(target: Target, partitions: int, replication_factor: int) -> None:
     """Create both topics with as many partitions each; topics that exist are checked."""
     work = create_topics(
-        bootstrap_servers, frames_topic, pads_topic, partitions=partitions, replication_factor=replication_factor
+        target.bootstrap_servers,
+        target.frames_topic,
+        target.pads_topic,
+        partitions=partitions,
+        replication_factor=replication_factor,
+        security=target.security,
     )
     try:
         found = run_until_signal(work, "stopped")

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC
+from padreel_schemas.security import (
+    HELP,
+    MECHANISMS,
+    PROTOCOLS,
+    SECRETS,
+    Security,
+    SecurityError,
+    checked_security,
+    flag,
+    variable,
+)
+from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC, RigProducer
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -64,9 +79,54 @@ def option(name: str, *, env: str = "", **settings: Any) -> Callable[[Command], 
     return click.option(name, envvar=variable, show_envvar=True, **settings)
 
 
-def broker_options(command: Command) -> Command:
-    """Add the options that say where the topics are; their variables are those of `padreel consume`."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The topics that a command is about, and how to connect to their brokers."""
+
+    bootstrap_servers: str
+    frames_topic: str
+    pads_topic: str
+    security: Security
+
+    def producer(self) -> RigProducer:
+        """A producer for these topics."""
+        return RigProducer(self.bootstrap_servers, self.frames_topic, self.pads_topic, security=self.security)
+
+
+_SECURITY_TYPES: dict[str, dict[str, Any]] = {
+    "security_protocol": {"type": click.Choice(PROTOCOLS), "default": PROTOCOLS[0], "show_default": True},
+    "sasl_mechanism": {"type": click.Choice(MECHANISMS)},
+    "sasl_username": {"metavar": "NAME"},
+    "ssl_check_hostname": {"type": click.BOOL, "metavar": "true|false", "default": True, "show_default": "true"},
+}
+_A_FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+
+
+def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the topics are; their variables are those of `padreel consume`.
+
+    The command gets them as one argument, `target`.
+    """
+
+    @functools.wraps(command)
+    def with_target(
+        *arguments: Any, bootstrap_servers: str, frames_topic: str, pads_topic: str, **values: Any
+    ) -> object:
+        given = {name: values.pop(name) for name in HELP if name not in SECRETS}
+        secrets = {name: os.environ.get(variable(name)) or None for name in SECRETS}
+        try:
+            security = checked_security(**given, **secrets)
+        except SecurityError as error:
+            raise click.UsageError(str(error)) from error
+        target = Target(bootstrap_servers, frames_topic, pads_topic, security)
+        return command(*arguments, target=target, **values)
+
     for add in (
+        *(
+            option(flag(name), env=variable(name), help=HELP[name], **_SECURITY_TYPES.get(name, _A_FILE))
+            for name in reversed(HELP)
+            if name not in SECRETS
+        ),
         option(
             "--pads-topic",
             env="KAFKA_PADS_TOPIC",
@@ -88,5 +148,5 @@ def broker_options(command: Command) -> Command:
             help="Kafka brokers, host:port[,host:port...].",
         ),
     ):
-        command = add(command)
-    return command
+        with_target = add(with_target)
+    return with_target

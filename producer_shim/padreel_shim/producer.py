@@ -14,6 +14,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from padreel_schemas.reach import UnreachableError
+from padreel_schemas.security import PLAINTEXT, Security
+from padreel_shim.connect import check_connection
+
 TopicKind = Literal["frames", "pads"]
 
 FRAMES_TOPIC = "padreel.frames"
@@ -60,6 +64,7 @@ class RigProducer:
         max_in_flight_bytes: int = 32 * 1024 * 1024,
         timeout_seconds: float = 30.0,
         client_id: str = "padreel-shim",
+        security: Security = PLAINTEXT,
     ) -> None:
         if max_in_flight_records < 1 or max_in_flight_bytes < 1:
             raise ValueError("at least one record and one byte must be allowed in flight")
@@ -69,6 +74,7 @@ class RigProducer:
         self._max_bytes = max_in_flight_bytes
         self._timeout_ms = round(timeout_seconds * 1000)
         self._client_id = client_id
+        self._security = security
         self._producers: dict[TopicKind, AIOKafkaProducer] = {}
         self._changed = asyncio.Event()
         self._failure: PublishError | None = None
@@ -82,12 +88,15 @@ class RigProducer:
     async def __aenter__(self) -> Self:
         """Connect. Raises PublishError."""
         try:
+            await check_connection(self._bootstrap_servers, self._security, client_id=self._client_id)
             self.cluster_id = await self._ask_cluster_id()
             for kind in self._topics:
                 producer = self._producer(kind)
                 self._producers[kind] = producer
                 await producer.start()
             await self._check_partitions()
+        except UnreachableError as error:
+            raise PublishError(str(error)) from error
         except (KafkaError, OSError) as error:
             await self._stop()
             reason = error if str(error) else type(error).__name__
@@ -176,7 +185,11 @@ class RigProducer:
         self._changed.set()
 
     async def _ask_cluster_id(self) -> str:
-        client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers, client_id=self._client_id)
+        client = AIOKafkaAdminClient(
+            bootstrap_servers=self._bootstrap_servers,
+            client_id=self._client_id,
+            **self._security.client_options(),
+        )
         try:
             await client.start()
             return str((await client.describe_cluster())["cluster_id"])
@@ -205,4 +218,5 @@ class RigProducer:
             max_batch_size=256 * 1024 if kind == "frames" else 64 * 1024,
             linger_ms=5,
             request_timeout_ms=self._timeout_ms,
+            **self._security.client_options(),
         )

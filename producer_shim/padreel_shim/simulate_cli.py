@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from padreel_shim.options import SpeedType, broker_options, option, run_until_signal
-from padreel_shim.producer import PublishError, RigProducer
+from padreel_shim.options import SpeedType, Target, broker_options, option, run_until_signal
+from padreel_shim.producer import PublishError
 from padreel_shim.sample import write_session_folder
 from padreel_shim.simulate import Played, play_all, rigs_like
 from padreel_shim.synthetic import SyntheticRig
@@ -84,9 +84,7 @@ def simulate(
     seed: int,
     gop: int,
     speed: float,
-    bootstrap_servers: str,
-    frames_topic: str,
-    pads_topic: str,
+    target: Target,
     task: str,
     game_id: str,
 ) -> None:
@@ -94,7 +92,7 @@ def simulate(
     sessions = _rigs(rigs, seed, seconds, fps, size, gop, task, game_id)
 
     async def run() -> Sequence[Played]:
-        async with RigProducer(bootstrap_servers, frames_topic, pads_topic) as producer:
+        async with target.producer() as producer:
             return await play_all(sessions, producer, speed=speed)
 
     try:

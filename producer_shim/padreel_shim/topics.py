@@ -9,6 +9,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
+from padreel_schemas.reach import UnreachableError
+from padreel_schemas.security import PLAINTEXT, Security
+from padreel_shim.connect import check_connection
 from padreel_shim.producer import MAX_MESSAGE_BYTES
 
 _TOPIC_EXISTS = 36
@@ -31,16 +34,27 @@ class Topic:
 
 
 async def create_topics(
-    bootstrap_servers: str, frames_topic: str, pads_topic: str, *, partitions: int, replication_factor: int
+    bootstrap_servers: str,
+    frames_topic: str,
+    pads_topic: str,
+    *,
+    partitions: int,
+    replication_factor: int,
+    security: Security = PLAINTEXT,
 ) -> list[Topic]:
     """Create what is missing, then return both topics, the frames' first.
 
     A topic that is there already keeps its partitions, and a missing one gets as many as the other has. Raises
-    TopicsError where the broker refuses, the counts differ, or a keyframe does not fit.
+    TopicsError where no broker can be used, it refuses, the counts differ, or a keyframe does not fit.
     """
     if frames_topic == pads_topic:
         raise TopicsError(f"topic {frames_topic}: frames and pads need a topic each")
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="padreel-shim-topics")
+    client_id = "padreel-shim-topics"
+    try:
+        await check_connection(bootstrap_servers, security, client_id=client_id)
+    except UnreachableError as error:
+        raise TopicsError(str(error)) from error
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=client_id, **security.client_options())
     try:
         await client.start()
         try:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,22 +29,27 @@ class Rig:
         shim("topics", *self.flags, "--partitions", str(partitions))
 
 
-def _environment() -> dict[str, str]:
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADREEL_", "KAFKA_"))}
-    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **(more or {})}
 
 
-def shim(*arguments: str) -> str:
-    """Run `padreel-shim` to its end; what it printed."""
+def run_shim(*arguments: str, environment: Mapping[str, str] | None = None, code: int = 0) -> tuple[str, str]:
+    """Run `padreel-shim` to its end, which must have this exit code; what it printed, to stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "padreel_shim", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env=_environment(),
+        env=_environment(environment),
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def shim(*arguments: str) -> str:
+    """Run `padreel-shim` to its end; what it printed."""
+    return run_shim(*arguments)[0]
 
 
 def padreel(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,13 +112,13 @@ class Consumer:
 
 
 @contextmanager
-def consumer(flags: list[str]) -> Iterator[Consumer]:
+def consumer(flags: list[str], environment: Mapping[str, str] | None = None) -> Iterator[Consumer]:
     """Start a consumer; it is killed at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "padreel", "consume", *flags],
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=_environment(environment),
     )
     try:
         yield Consumer(process)

@@ -25,6 +25,7 @@ from aiokafka.errors import (
 from padreel.errors import BrokerError
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
 from padreel.model import Topic
+from padreel_schemas.security import PLAINTEXT, Security
 
 _FETCH_BYTES = 8 * 2**20
 _PARTITION_FETCH_BYTES = 2**20
@@ -36,7 +37,14 @@ class KafkaSource:
     """A member of the consumer group, reading both topics."""
 
     def __init__(
-        self, bootstrap_servers: str, group_id: str, frames_topic: str, pads_topic: str, *, client_id: str
+        self,
+        bootstrap_servers: str,
+        group_id: str,
+        frames_topic: str,
+        pads_topic: str,
+        *,
+        client_id: str,
+        security: Security = PLAINTEXT,
     ) -> None:
         self._names = {Topic.FRAMES: frames_topic, Topic.PADS: pads_topic}
         self._topics = {name: topic for topic, name in self._names.items()}
@@ -44,6 +52,7 @@ class KafkaSource:
             "bootstrap_servers": bootstrap_servers,
             "group_id": group_id,
             "client_id": client_id,
+            **security.client_options(),
         }
         self._consumer: AIOKafkaConsumer | None = None
         self._generation = 0

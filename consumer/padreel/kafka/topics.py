@@ -8,6 +8,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from padreel.errors import BrokerError
+from padreel.kafka.connect import check_connection
+from padreel_schemas.security import PLAINTEXT, Security
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,15 @@ class Cluster:
     partitions: int
 
 
-async def check_topics(bootstrap_servers: str, frames_topic: str, pads_topic: str, *, client_id: str) -> Cluster:
-    """See that both topics exist and are partitioned alike.
+async def check_topics(
+    bootstrap_servers: str, frames_topic: str, pads_topic: str, *, client_id: str, security: Security = PLAINTEXT
+) -> Cluster:
+    """See that a broker can be used, and that both topics exist and are partitioned alike.
 
     Raises BrokerError that names what was found and what to do.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=client_id)
+    await check_connection(bootstrap_servers, security, client_id=client_id)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=client_id, **security.client_options())
     try:
         await admin.start()
         cluster = await admin.describe_cluster()
