@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from padreel.dataset.commit_log import Kind
+from padreel.dataset.entries import without_episode
 from padreel.dataset.shard import Committed
 from padreel.errors import BrokerError, FencedError
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
-from padreel.model import Commit, DeadLetter, Effect, EpisodeDraft, PartitionState, Record, Topic
+from padreel.model import Commit, DeadLetter, Effect, EpisodeDraft, PartitionState, Record, SessionRejection, Topic
 
 
 class FakeBroker:
@@ -234,18 +235,26 @@ class FakeShard:
         self.check_tail()
         self.disk.states[self.partition] = commit.state
         if draft is None:
-            return Committed(0, Kind.PROGRESS)
+            return Committed(0, Kind.PROGRESS, commit.accounted, commit.rejections)
         self.disk.episodes.append((self.partition, draft))
         rows = len(draft.time_ns)
         return Committed(
             n=1,
             kind=Kind.EPISODE,
+            accounted=commit.accounted,
+            rejections=commit.rejections,
             episode_index=len(self.disk.episodes) - 1,
             key=draft.key,
             reason=draft.reason,
             frames=rows,
             seconds=rows / 30,
         )
+
+    def reject(self, detail: str) -> SessionRejection:
+        commit = self.kept[0]
+        assert isinstance(commit, Commit)
+        self.kept[0] = rejected = without_episode(commit, detail)
+        return rejected.rejections[-1]
 
     def check_tail(self) -> None:
         if self.disk.owners.get(self.partition) is not self:

@@ -13,7 +13,14 @@ import pytest
 import padreel.consumer
 import padreel.writer
 from padreel.consumer import Clock, Consumer
-from padreel.errors import BrokerError, CorruptShardError, DeadLetterError, FencedError, TooManyRejectedError
+from padreel.errors import (
+    BrokerError,
+    CorruptShardError,
+    DeadLetterError,
+    FencedError,
+    TooManyRejectedError,
+    UndecodableError,
+)
 from padreel.metrics import Metrics
 from padreel.model import LetterKind, Topic
 from padreel.settings import ConsumerSettings, load
@@ -413,6 +420,23 @@ def test_a_rejected_session_leaves_one_letter_with_its_range() -> None:
     assert (letter.first_offset, letter.last_offset) == (0, 7)  # to where it was read
     assert "640x480" in letter.detail
     assert "320x240" in letter.detail
+
+
+def test_an_episode_that_shows_nothing_leaves_a_letter_and_the_next_one_is_committed() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    broker.letter_errors = [DeadLetterError("out of reach")] * 2
+    disk.apply_errors = [UndecodableError("none of 2 keyframes can be decoded")]
+    record(broker, 0, "one@1", frames=7)
+    record(broker, 0, "two@2", frames=5)
+    stage = backfill(broker, disk)
+    assert disk.rows() == {"two@2": 5}
+    (letter,) = broker.letters
+    assert (letter.kind, letter.reason, letter.key) == (LetterKind.SESSION, "undecodable", b"one@1")
+    assert (letter.first_offset, letter.last_offset) == (0, 6)
+    assert letter.detail == "none of 2 keyframes can be decoded"
+    assert stage.value("padreel_sessions_rejected_total", partition="0", reason="undecodable") == 1
+    assert stage.value("padreel_frames_total", partition="0", fate="rejected") == 7
+    assert stage.value("padreel_frames_total", partition="0", fate="row") == 5
 
 
 def test_stopping_lets_the_commit_in_hand_finish_and_leaves_the_rest() -> None:

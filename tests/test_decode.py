@@ -194,6 +194,20 @@ def test_the_framing_is_remembered_per_session() -> None:
     refused(frame(later, decoder), RejectReason.UNIT_INVALID)
 
 
+def test_a_session_keeps_its_framing() -> None:
+    """A span takes units of one kind: others would vanish in the muxer, or be written as they are."""
+    decoder = Decoder()
+    first = frame(keyframe(), decoder)
+    other = keyframe(stream=stream_block(extradata=ANNEX_B_EXTRADATA), access_unit=annex_b(SLICE))
+    refused(
+        frame(other, decoder),
+        RejectReason.STREAM_INVALID,
+        "stream.extradata says start codes, expected length prefixes of 4 bytes as before in this session",
+    )
+    assert frame(keyframe(), decoder) == first
+    assert isinstance(frame(keyframe(stream=stream_block(extradata=AVCC[:-1] + b"\xe4")), decoder), Frame)
+
+
 def test_a_resumed_session_goes_on_with_what_was_remembered() -> None:
     idr = VideoFrame(access_unit=annex_b(IDR))
     refused(frame(idr), RejectReason.STREAM_MISSING, "an IDR without a stream block")
@@ -321,6 +335,16 @@ def test_the_framing_is_read_from_start_codes() -> None:
     assert unit_form(ANNEX_B_EXTRADATA) == ANNEX_B
     assert unit_form(ANNEX_B_EXTRADATA[1:]) == ANNEX_B
     assert unit_form(SPS) is None
+
+
+@pytest.mark.parametrize(
+    "units",
+    [(b"garbage",), (SPS,), (PPS,), (PPS, PPS), (SPS[:3], PPS), (b"", SPS), (SPS,) * 32 + (PPS,), (SPS, b"", AUD)],
+)
+def test_start_codes_without_parameter_sets_are_none(units: tuple[bytes, ...]) -> None:
+    """The muxer makes an avcC of them; where it cannot, it writes a file that nothing opens."""
+    assert unit_form(annex_b(*units)) is None
+    assert unit_form(annex_b(*units, SPS, PPS) if SPS not in units and SPS[:3] not in units else annex_b(SPS, PPS)) == 0
 
 
 @pytest.mark.parametrize("size", range(len(AVCC)))

@@ -15,12 +15,21 @@ import pytest
 
 from padreel.dataset import files, layout, shard
 from padreel.dataset.commit_log import CommitLog, Kind
-from padreel.errors import CorruptShardError, DatasetError, FencedError, ForeignFileError, RootMismatchError
+from padreel.errors import (
+    CorruptShardError,
+    DatasetError,
+    FencedError,
+    ForeignFileError,
+    RootMismatchError,
+    UndecodableError,
+)
+from padreel.model import CloseReason, EpisodeDraft, Fate
 from tests.shard_world import (
     SPEC,
     WORLD,
     Crash,
     CrashAt,
+    MadeEpisode,
     PlainStage,
     Seen,
     episode_effects,
@@ -70,6 +79,34 @@ def test_a_shard_without_an_episode_has_no_info(tmp_path: Path) -> None:
     log = CommitLog(tmp_path).last()
     assert log is not None
     assert log.totals.skipped_count == 1
+
+
+def test_an_episode_that_shows_nothing_is_rejected_and_the_next_one_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retrying would not mend it, and what the other rigs send waits behind it."""
+    original = PlainStage.episode
+
+    def episode(self: PlainStage, draft: EpisodeDraft, **numbers: int) -> MadeEpisode:
+        if draft.key == "session-1@1":
+            raise UndecodableError("none of 2 keyframes can be decoded")
+        return original(self, draft, **numbers)
+
+    monkeypatch.setattr(PlainStage, "episode", episode)
+    opened = open_shard(tmp_path)
+    with pytest.raises(UndecodableError) as caught:
+        play(opened)
+    rejection = opened.reject(str(caught.value))
+    done = [*opened.apply(()), *play(opened)]
+    assert [one.kind for one in done] == [Kind.REJECTED, Kind.REJECTED, Kind.EPISODE]
+    assert done[0].accounted == {Fate.ROW: 0, Fate.REJECTED: 3}
+    assert done[0].rejections == (rejection,)
+    assert (rejection.key, rejection.reason) == ("session-1@1", CloseReason.UNDECODABLE)
+    assert rejection.detail == "none of 2 keyframes can be decoded"
+    assert (rejection.first_frame_offset, rejection.last_frame_offset) == (1, 1)
+    assert opened.totals.accounted == {Fate.IDLE: 1, Fate.REJECTED: 4, Fate.ROW: 2}
+    assert read_shard(tmp_path) == Seen(("session-3@3",), 2, 1, 2)
+    assert open_shard(tmp_path).state == opened.state
 
 
 def test_state_comes_back_with_the_next_claim(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from padreel.dataset.stats import (
     picture_stats,
     sample_keyframes,
 )
-from padreel.errors import CorruptShardError
-from tests.video_source import encode, moving_pictures, write_span
+from padreel.errors import CorruptShardError, UndecodableError
+from padreel.model import Schema
+from tests.video_source import Source, encode, moving_pictures, write_span
 
+SCHEMA = Schema("h264", 96, 64, 30)
 FIGURES = {"min", "max", "mean", "std", "count", *QUANTILES}
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -121,7 +124,7 @@ def test_picture_figures_are_those_of_the_decoded_pictures(gop: int, b_frames: i
     source = encode(moving_pictures(60), gop=gop, b_frames=b_frames)
     write_span(tmp_path / "span.mp4", source)
     positions = sample_keyframes([unit.index for unit in source.units if unit.idr], 0, 60)
-    found = picture_stats(tmp_path / "span.mp4", 30, positions)
+    found = picture_stats(tmp_path / "span.mp4", SCHEMA, positions)
     pixels = np.stack([source.pictures[i] for i in positions]).reshape(-1, 3) / 255.0
     assert found["count"] == [len(positions)]
     for name, expected in {
@@ -138,6 +141,50 @@ def test_picture_figures_are_those_of_the_decoded_pictures(gop: int, b_frames: i
 def test_a_position_that_is_no_keyframe(tmp_path: Path) -> None:
     write_span(tmp_path / "span.mp4", encode(moving_pictures(20)))
     with pytest.raises(CorruptShardError, match="position 3"):
-        picture_stats(tmp_path / "span.mp4", 30, [3])
+        picture_stats(tmp_path / "span.mp4", SCHEMA, [3])
     with pytest.raises(CorruptShardError, match="no packet at display position 99"):
-        picture_stats(tmp_path / "span.mp4", 30, [99])
+        picture_stats(tmp_path / "span.mp4", SCHEMA, [99])
+
+
+def damaged(source: Source, *positions: int) -> Source:
+    """The source with nothing left of the slices of these pictures but their first bytes."""
+    unit = (2).to_bytes(4, "big") + b"\x65\x88"
+    return replace(source, units=[replace(one, data=unit) if one.index in positions else one for one in source.units])
+
+
+def test_damaged_keyframes_are_left_out(tmp_path: Path) -> None:
+    source = encode(moving_pictures(24), gop=8)
+    write_span(tmp_path / "whole.mp4", source)
+    write_span(tmp_path / "span.mp4", damaged(source, 0, 16))
+    found = picture_stats(tmp_path / "span.mp4", SCHEMA, [0, 8, 16])
+    assert found == picture_stats(tmp_path / "whole.mp4", SCHEMA, [8])
+    assert found["count"] == [1]
+    write_span(tmp_path / "none.mp4", damaged(source, 0, 8, 16))
+    with pytest.raises(UndecodableError, match="none of 3 keyframes can be decoded, display position 0: Invalid data"):
+        picture_stats(tmp_path / "none.mp4", SCHEMA, [0, 8, 16])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "words"),
+    [
+        (64, 48, "the picture at display position 0 is 64x48, expected 96x64 as in the stream block"),
+        (1024, 1024, "none of 1 keyframes can be decoded"),  # refused before it is allocated
+    ],
+)
+def test_pictures_of_another_size_than_the_rig_says(tmp_path: Path, width: int, height: int, words: str) -> None:
+    source = encode(moving_pictures(1, width, height))
+    write_span(tmp_path / "span.mp4", replace(source, stream=replace(source.stream, width=96, height=64)))
+    with pytest.raises(UndecodableError, match=words):
+        picture_stats(tmp_path / "span.mp4", SCHEMA, [0])
+
+
+def test_a_size_in_band_is_no_other(tmp_path: Path) -> None:
+    """The parameter sets of the extradata are right, those in the access unit say something else."""
+    source, large = encode(moving_pictures(1)), encode(moving_pictures(1, 1024, 1024))
+    avcc = large.stream.extradata
+    size = int.from_bytes(avcc[6:8], "big")
+    sps, pps = avcc[8 : 8 + size], avcc[11 + size : 11 + size + int.from_bytes(avcc[9 + size : 11 + size], "big")]
+    unit = b"".join(len(nal).to_bytes(4, "big") + nal for nal in (sps, pps)) + large.units[0].data
+    write_span(tmp_path / "span.mp4", replace(source, units=[replace(source.units[0], data=unit)]))
+    with pytest.raises(UndecodableError, match="none of 1 keyframes can be decoded"):
+        picture_stats(tmp_path / "span.mp4", SCHEMA, [0])

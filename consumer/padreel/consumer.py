@@ -113,7 +113,6 @@ class Consumer:
             tell_group=self._tell_group,
             post=self._events.put_nowait,
             committed=self._observer.committed,
-            accounted=self._observer.accounted,
             buried=self._observer.buried,
             timed=self._observer.timed,
             failed=self._observer.failed,

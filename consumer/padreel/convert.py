@@ -7,7 +7,7 @@ packet, what the Kafka path makes of it. The offsets in the log are positions in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,8 +22,8 @@ from padreel.dataset.layout import DatasetSpec, SkippedSession
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.dataset.shard import Committed, Shard
 from padreel.dataset.spec import dataset_spec
-from padreel.errors import InputError, RootMismatchError
-from padreel.model import PartitionState, Record, Rejected, Schema, SessionRejection
+from padreel.errors import InputError, RootMismatchError, UndecodableError
+from padreel.model import Effect, PartitionState, Record, Rejected, Schema, SessionRejection
 from padreel.settings import ConvertSettings
 from padreel_schemas.key import session_key
 from padreel_schemas.recording import PADS, SYNC, PublishedRecord, Recording, RecordingError
@@ -110,10 +110,16 @@ def _valid(settings: ConvertSettings, result: ConversionResult) -> Iterator[Reco
 
 
 def _skip(settings: ConvertSettings, result: ConversionResult, session: str, reason: str, detail: str) -> None:
+    session, detail = _writable(session), _writable(detail)
     if settings.strict:
         raise InputError(f"session {session}: {detail}")
     _log.warning("skipped", session=session, reason=reason, detail=detail)
     result.skipped.append(SkippedSession(session, reason, detail))
+
+
+def _writable(text: str) -> str:
+    """Text with names of files in it, which may be any bytes, as info.json and the log can hold it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _reasons(result: ConversionResult) -> str:
@@ -200,9 +206,19 @@ class _Conversion:
         frame_items, pad_items = self._decoder.frames(frames), self._decoder.pads(pads)
         self._pipeline.read_pads(pad_items, at.pads + len(pads), 0)
         self._pipeline.read_frames(frame_items, at.frames + len(frames), 0)
-        for committed in self._shard.apply(self._pipeline.effects()):
-            self._note(committed)
+        self._apply(self._pipeline.effects())
         return [item for item in (*frame_items, *pad_items) if isinstance(item, Rejected)]
+
+    def _apply(self, effects: Sequence[Effect]) -> None:
+        while True:
+            try:
+                done = self._shard.apply(effects)
+                break
+            except UndecodableError as error:
+                self._shard.reject(str(error))
+                effects = ()
+        for committed in done:
+            self._note(committed)
 
     def _note(self, committed: Committed) -> None:
         self._rejections += committed.rejections

@@ -13,6 +13,7 @@
         ├── FormatVersionError       written by a newer padreel
         ├── ForeignFileError         a final name is taken by a file that no commit names
         ├── CorruptShardError        a committed file is gone or has another sha256
+        ├── UndecodableError         an episode's video shows no picture; its rejection is committed instead
         └── FencedError              another writer has taken the shard; nothing more may be written
 
 A bad *message* is never an exception: it is a `padreel.model.Rejected` value.
@@ -69,6 +70,10 @@ class ForeignFileError(DatasetError):
 
 class CorruptShardError(DatasetError):
     """A file that a commit names is gone or has another sha256."""
+
+
+class UndecodableError(DatasetError):
+    """No keyframe of an episode can be decoded, or its pictures have another size than the rig says."""
 
 
 class FencedError(DatasetError):

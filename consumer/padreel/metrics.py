@@ -50,7 +50,7 @@ class Metrics:
         )
         self.episodes = self._counter("episodes", "Episodes committed, by why they ended.", (*_PARTITION, "reason"))
         self.sessions_rejected = self._counter(
-            "sessions_rejected", "Sessions, or the rest of them, rejected as a whole.", (*_PARTITION, "reason")
+            "sessions_rejected", "Sessions, or parts of them, rejected as a whole.", (*_PARTITION, "reason")
         )
         self.pad_events = self._counter("pad_records", "Pad records by how they were taken.", (*_PARTITION, "verdict"))
         self.forced = self._counter(

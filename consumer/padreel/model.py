@@ -34,13 +34,14 @@ class EndReason(StrEnum):
 
 
 class CloseReason(StrEnum):
-    """Why a session takes no more records."""
+    """Why a session takes no more records, or a part of it is rejected."""
 
     END = "end"
     RESTARTED = "restarted"
     SCHEMA = "schema"  # codec, size or rate other than the root's, at the start or later
     OTHER_GAME = "other_game"  # ignored and counted, no commit says so
     EXPIRED = "expired"  # dormant for longer than the dedupe horizon
+    UNDECODABLE = "undecodable"  # an episode whose video shows no picture of its size; the session goes on
 
 
 class Fate(StrEnum):
@@ -369,7 +370,7 @@ class EpisodeDraft:
 
 @dataclass(frozen=True, slots=True)
 class SessionRejection:
-    """A session, or the rest of it, that cannot become episodes; offsets are inclusive."""
+    """A session, the rest of it or one episode of it that cannot become part of a dataset; offsets are inclusive."""
 
     key: str
     rig_id: str

@@ -13,7 +13,7 @@ from padreel.dataset.shard import Committed
 from padreel.kafka.events import Batch, Pair
 from padreel.logs import log_episode
 from padreel.metrics import Metrics
-from padreel.model import Commit, DeadLetter, Rejected, Topic
+from padreel.model import DeadLetter, Rejected, Topic
 from padreel.settings import ConsumerSettings
 from padreel.writer import Failure
 
@@ -101,11 +101,11 @@ class Observer:
 
     # ---- what was written
 
-    def accounted(self, number: int, commit: Commit) -> None:
-        """A commit is in the log of partition `number`."""
-        for fate, count in commit.accounted.items():
+    def committed(self, number: int, committed: Committed) -> None:
+        """A commit is in the log of partition `number`; the progress line of an episode."""
+        for fate, count in committed.accounted.items():
             self._metrics.frames.labels(str(number), self._group, fate.value).inc(count)
-        for rejection in commit.rejections:
+        for rejection in committed.rejections:
             self._metrics.sessions_rejected.labels(str(number), self._group, rejection.reason.value).inc()
             _log.warning(
                 "session rejected",
@@ -115,9 +115,6 @@ class Observer:
                 detail=rejection.detail,
                 frames_offsets=[rejection.first_frame_offset, rejection.last_frame_offset],
             )
-
-    def committed(self, number: int, committed: Committed) -> None:
-        """The progress line of an episode."""
         if committed.reason is not None:
             self._metrics.episodes.labels(str(number), self._group, committed.reason.value).inc()
         log_episode(committed, partition=number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import yaml
 from yaml.composer import Composer
@@ -31,12 +31,21 @@ def load_action_mapping_profile(path: Path, *, button_base: int = 0) -> ActionMa
     return parse_action_mapping(_load(path), str(path), button_base=button_base)
 
 
+_TYPES: Final = ("int", "float", "bool", "null", "timestamp")
+
+
 class _TextLoader(Reader, Scanner, Parser, Composer, SafeConstructor, BaseResolver):
     """Loads every plain scalar as text and refuses a key that stands twice.
 
     Recorders write ids without quotes, and YAML would make a number of the game `2048` and a truth value of the action
     `on`; and of two entries for one action it would silently drop the first.
     """
+
+    # Scalars that carry the tag of a type are text too: the types' own readers raise whatever comes up.
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        **SafeConstructor.yaml_constructors,
+        **{f"tag:yaml.org,2002:{name}": SafeConstructor.construct_yaml_str for name in _TYPES},
+    }
 
     def __init__(self, stream: str) -> None:
         Reader.__init__(self, stream)
@@ -72,5 +81,7 @@ def _load(path: Path) -> object:
         mark = error.problem_mark
         line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
         raise ProfileError(f"{path}: {line}no usable YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two: a \U escape that is no character
         raise ProfileError(f"{path}: no usable YAML: {error}") from error
+    except RecursionError as error:
+        raise ProfileError(f"{path}: no usable YAML: nested too deeply") from error

@@ -17,9 +17,10 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from padreel.dataset.shard import Committed
-from padreel.errors import DatasetError, DeadLetterError, FencedError
+from padreel.errors import DatasetError, DeadLetterError, FencedError, UndecodableError
+from padreel.kafka.dead_letter import of_session
 from padreel.kafka.events import Answer
-from padreel.model import Commit, DeadLetter, Effect, PartitionState
+from padreel.model import DeadLetter, Effect, PartitionState, SessionRejection
 from padreel.outbox import Letters, Outbox, Step
 
 _TAIL_SECONDS = 10.0  # how often an idle owner looks whether somebody else has taken the shard
@@ -37,6 +38,7 @@ class Storage(Protocol):
     @property
     def state(self) -> PartitionState | None: ...
     def apply(self, effects: Sequence[Effect]) -> list[Committed]: ...
+    def reject(self, detail: str) -> SessionRejection: ...
     def check_tail(self) -> None: ...
     def close(self) -> None: ...
 
@@ -75,7 +77,6 @@ class Surroundings:
     tell_group: Callable[[int], Awaitable[Answer]]
     post: Callable[[Opened | Lost | Returned], None]
     committed: Callable[[int, Committed], None]
-    accounted: Callable[[int, Commit], None]
     buried: Callable[[int, Sequence[DeadLetter]], None]
     timed: Callable[[int, float], None]  # seconds of a call that committed an episode
     failed: Callable[[int, Failure], None]
@@ -187,9 +188,12 @@ class Writer:
             # A shard keeps what it was given; called again it goes on where it failed.
             return shard.apply(given.pop() if given else ())
 
-        done = await self._persist("write", apply)
-        if isinstance(effects[-1], Commit):
-            self._around.accounted(self.number, effects[-1])
+        try:
+            done = await self._persist("write", apply)
+        except UndecodableError as error:
+            rejection = shard.reject(str(error))
+            await self._bury([of_session(self.number, rejection)])  # before the commit that releases its frames
+            done = await self._persist("write", apply)
         for committed in done:
             self._around.committed(self.number, committed)
             if committed.episode_index is not None:

@@ -28,6 +28,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream as AvVideoStream
 from google.protobuf.message import DecodeError
 
@@ -230,7 +231,7 @@ class Recording:
         count = 0
         video_path = self.path / VIDEO
         try:
-            with av.open(str(video_path)) as container:
+            with _open(video_path) as container:
                 for packet in _packets(container.streams.video[0]):
                     if count == len(content.ranks):
                         raise RecordingError(
@@ -282,6 +283,10 @@ class Recording:
         return _Content(stream, ranks, rows, times, pads, warnings)
 
 
+def _open(path: Path) -> InputContainer:
+    return av.open(str(path), metadata_errors="replace")  # nobody reads its texts
+
+
 def _packets(video: AvVideoStream) -> Iterator[Packet]:
     """Yield the stream's packets in decode order without the empty one that ends a demux."""
     container = video.container
@@ -294,7 +299,7 @@ def _packets(video: AvVideoStream) -> Iterator[Packet]:
 def _read_video(path: Path) -> tuple[VideoStream, list[int]]:
     """Return the stream and each packet's display position, from the timestamps alone."""
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             if not container.streams.video:
                 raise RecordingError(f"{path}: no video stream, expected one")
             video = container.streams.video[0]
@@ -322,9 +327,11 @@ def _read_video(path: Path) -> tuple[VideoStream, list[int]]:
 
 
 def _stream(path: Path, video: AvVideoStream) -> VideoStream:
-    context = video.codec_context
-    if context.name not in CODECS:
-        raise RecordingError(f"{path}: codec is {context.name}, expected {' or '.join(sorted(CODECS))}")
+    # av says that there always is one, but where FFmpeg knows no decoder there is none.
+    context: VideoCodecContext | None = video.codec_context
+    name = context.name if context is not None else "unknown"
+    if context is None or name not in CODECS:
+        raise RecordingError(f"{path}: codec is {name}, expected {' or '.join(sorted(CODECS))}")
     if not context.extradata:
         raise RecordingError(f"{path}: no extradata (avcC or parameter sets), expected one")
     if context.width <= 0 or context.height <= 0:

@@ -18,11 +18,15 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from padreel.model import FoldMark, PadState
 
 NO_EVENT = -1
+# Every commit carries the ties by value, and each EVENT is compared with them: a clock that stands still must not let
+# them grow.
+MAX_TIES: Final = 256
+MAX_TIE_BYTES: Final = 65_536
 
 
 class Verdict(Enum):
@@ -84,17 +88,23 @@ class PadTimeline:
     # ---- records, in pad order
 
     def event(self, offset: int, time_ns: int, payload: bytes) -> Verdict:
-        """Take an EVENT. Late: below the maximum EVENT time, or not after the maximum HEARTBEAT time."""
+        """Take an EVENT. Late: below the maximum EVENT time, or not after the maximum HEARTBEAT time.
+
+        So is one at the maximum EVENT time where MAX_TIES EVENTs, or MAX_TIE_BYTES of them, have that time already.
+        """
         if self.ended:
             return Verdict.AFTER_END
         latest = self.event_ns
-        if latest is not None and time_ns == latest and payload in self.ties:
+        tie = time_ns == latest
+        if tie and payload in self.ties:
             return Verdict.DUPLICATE
         if (latest is not None and time_ns < latest) or (
             self.heartbeat_ns is not None and time_ns <= self.heartbeat_ns
         ):
             return Verdict.LATE
-        self.ties = (*self.ties, payload) if time_ns == latest else (payload,)
+        if tie and (len(self.ties) >= MAX_TIES or sum(map(len, self.ties)) + len(payload) > MAX_TIE_BYTES):
+            return Verdict.LATE
+        self.ties = (*self.ties, payload) if tie else (payload,)
         self.event_ns = time_ns
         self._hold(offset, time_ns, payload)
         return Verdict.ACCEPTED

@@ -14,7 +14,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from padreel.core.nal import check_h264, unit_form
+from padreel.core.nal import ANNEX_B, check_h264, unit_form
 from padreel.model import (
     Frame,
     FrameEnd,
@@ -139,7 +139,13 @@ class Decoder:
             parsed = _stream(message.stream)
             if isinstance(parsed, _Fault):
                 return parsed
-            stream, form = parsed
+            stream, told = parsed
+            if form is not None and told != form:  # the span that is open takes units of one kind only
+                return _Fault(
+                    RejectReason.STREAM_INVALID,
+                    f"stream.extradata says {_framing(told)}, expected {_framing(form)} as before in this session",
+                )
+            form = told
         if message.HasField("session"):
             info = _session(message.session)
             if isinstance(info, _Fault):
@@ -268,6 +274,10 @@ def _session(message: video_pb2.SessionInfo) -> SessionInfo | _Fault:
     if len(info.media_uri) > MAX_TEXT:
         return _Fault(RejectReason.FIELD_INVALID, f"session.media_uri has more than {MAX_TEXT} characters")
     return info
+
+
+def _framing(form: int) -> str:
+    return "start codes" if form == ANNEX_B else f"length prefixes of {form} bytes"
 
 
 def _stream_fault(name: str, found: object, expected: str) -> _Fault:

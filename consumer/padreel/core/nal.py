@@ -16,6 +16,11 @@ ANNEX_B: Final = 0
 _START_CODE: Final = b"\x00\x00\x01"
 _SLICE: Final = 1
 _IDR_SLICE: Final = 5
+_SPS: Final = 7
+_PPS: Final = 8
+_MAX_SPS: Final = 31  # as many as an avcC can hold, and the muxer makes one
+_MAX_PPS: Final = 255
+_MIN_SPS_BYTES: Final = 4  # header, profile, constraints, level
 # Slices, SEI, parameter sets, delimiter, ends, filler. The rest is data partitions, extensions and reserved.
 _ALLOWED: Final = frozenset({_SLICE, *range(_IDR_SLICE, 13)})
 _ALLOWED_WORDS: Final = "expected 1 or 5-12"
@@ -37,13 +42,21 @@ def unit_form(extradata: bytes) -> int | None:
     """Tell how the access units of an H.264 stream are framed, from its decoder configuration.
 
     Returns the size in bytes of the length prefixes (1, 2 or 4) for a whole avcC, `ANNEX_B` for parameter sets with
-    start codes, None for anything else.
+    start codes (an SPS and a PPS at least), None for anything else.
     """
     if extradata[:1] == b"\x01":
         return _avcc_length_size(extradata)
-    if extradata.startswith((_START_CODE, b"\x00" + _START_CODE)):
+    if extradata.startswith((_START_CODE, b"\x00" + _START_CODE)) and _has_parameter_sets(extradata):
         return ANNEX_B
     return None
+
+
+def _has_parameter_sets(extradata: bytes) -> bool:
+    """Whether the muxer can make an avcC of it; it would write a file that nothing opens, and not say so."""
+    units = extradata.split(_START_CODE)[1:]
+    kinds = [unit[0] & 31 for unit in units if unit]
+    sets = [unit.rstrip(b"\x00") for unit in units if unit and unit[0] & 31 == _SPS]
+    return len(kinds) <= _MAX_PPS and 1 <= len(sets) <= _MAX_SPS and len(sets[0]) >= _MIN_SPS_BYTES and _PPS in kinds
 
 
 def _avcc_length_size(avcc: bytes) -> int | None:

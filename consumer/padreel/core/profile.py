@@ -245,7 +245,10 @@ def _optional_text(fields: Mapping[object, object], name: str, where: str) -> st
 def _as_text(value: object, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         _fail(where, _words(value), "a text")
-    return str(value)
+    text = str(value)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # YAML can escape half a character; no file takes it
+        _fail(where, repr(text), "a text of whole characters")
+    return text
 
 
 def _found(fields: Mapping[object, object], name: str) -> str:

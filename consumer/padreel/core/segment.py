@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, insort
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from padreel.core.align import NO_EVENT, Join
 from padreel.model import EndReason, Frame, SessionInfo, Stream
+
+MAX_REORDER: Final = 16  # frames decoded before one that is shown earlier: no H.264 has more, no span's DTS allow more
+MAX_AHEAD: Final = 1_000  # frames from a hole to one behind it: no encoder looks so far ahead, every mp4 can say it
 
 
 class Received(NamedTuple):
@@ -51,7 +54,9 @@ class Segment:
     """
 
     __slots__ = (
+        "_ahead",
         "_gop",
+        "_hole",
         "_pending",
         "cut",
         "first_index",
@@ -87,16 +92,24 @@ class Segment:
         self.lowest_serial: int | None = None  # that a decided frame is paired with
         self._pending: dict[int, _Frame] = {}
         self._gop: list[tuple[int, int]] = []  # (frame_index, time_ns) from the last IDR on, sorted
+        self._hole = first_index  # lowest index not received
+        self._ahead: set[int] = set()  # indices received beyond it
 
     # ---- decode side
 
-    def contradicts(self, frame_index: int, time_ns: int) -> bool:
+    def contradicts(self, frame: Frame) -> bool:
         """Whether a frame below the highest index received disagrees in order with its GOP."""
         gop = self._gop
-        at = bisect_left(gop, (frame_index,))
-        if at == 0 or (at < len(gop) and gop[at][0] == frame_index):
+        at = bisect_left(gop, (frame.frame_index,))
+        if at == 0 or (at < len(gop) and gop[at][0] == frame.frame_index):
             return True  # before the IDR, or a second frame in one place
-        return time_ns < gop[at - 1][1] or (at < len(gop) and time_ns > gop[at][1])
+        return frame.time_ns < gop[at - 1][1] or (at < len(gop) and frame.time_ns > gop[at][1])
+
+    def reaches(self, frame_index: int) -> bool:
+        """Whether the next frame may stand there: it fills the hole, or the hole can still be filled after it."""
+        if frame_index <= self._hole:
+            return True
+        return len(self._ahead) < MAX_REORDER and frame_index - self._hole <= MAX_AHEAD
 
     def add(self, frame: Frame, before: Received, now_ns: int) -> None:
         """Take the next frame in decode order."""
@@ -107,6 +120,10 @@ class Segment:
             insort(self._gop, (frame.frame_index, frame.time_ns))
         self.received += 1
         self._pending[frame.frame_index] = _Frame(frame.offset, frame.time_ns, now_ns)
+        self._ahead.add(frame.frame_index)
+        while self._hole in self._ahead:
+            self._ahead.remove(self._hole)
+            self._hole += 1
 
     def dense_at(self, frame_index: int) -> bool:
         """Whether exactly the frames before `frame_index` have been received."""

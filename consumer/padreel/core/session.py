@@ -115,15 +115,14 @@ class Session:
                 return
         if frame.sequence < self._sequence:
             if received.time_ns is not None and frame.time_ns > received.time_ns:
-                self.detail = (
-                    f"sequence {frame.sequence} after {self._sequence - 1} with a later time: the rig restarted"
-                )
+                before = self._sequence - 1
+                self.detail = f"sequence {frame.sequence} after {before} with a later time: the rig restarted"
                 self._close(CloseReason.RESTARTED, EndReason.RESTARTED, frame.offset, Fate.RESTARTED)
             else:
                 self.dropped.append((frame.offset, Fate.STALE))
             return
-        if self._clock_disagrees(frame):
-            self._cut(EndReason.CLOCK)
+        if (wrong := self._misplaced(frame)) is not None:
+            self._cut(wrong)
             self._sequence = frame.sequence + 1
             self.dropped.append((frame.offset, Fate.WAIT))
             return
@@ -144,6 +143,13 @@ class Session:
         segment.add(frame, received, now_ns)
         self._emit(AppendUnit(segment.span, frame.frame_index - segment.first_index, frame.idr, frame.unit))
 
+    def _misplaced(self, frame: Frame) -> EndReason | None:
+        """Why the frame cannot stand where it says: it disagrees with others, or leaves a hole that nothing fills."""
+        if self._clock_disagrees(frame):
+            return EndReason.CLOCK
+        inside = frame.sequence == self._sequence and not (frame.idr or self._waiting) and bool(self.segments)
+        return EndReason.GAP if inside and not self.segments[-1].reaches(frame.frame_index) else None
+
     def _clock_disagrees(self, frame: Frame) -> bool:
         """Whether time and frame_index disagree in order with the frames received. Equal times are fine."""
         latest, index = self._received
@@ -153,17 +159,14 @@ class Session:
             return frame.time_ns < latest
         if frame.time_ns > latest or frame.idr or self._waiting:
             return True
-        return (
-            frame.sequence == self._sequence
-            and bool(self.segments)
-            and self.segments[-1].contradicts(frame.frame_index, frame.time_ns)
-        )
+        return frame.sequence == self._sequence and bool(self.segments) and self.segments[-1].contradicts(frame)
 
     def _start(self, idr: Frame) -> bool:
-        """Cut at an IDR where the rules say so and begin a segment if none is open; False: the session is rejected."""
+        """Cut at an IDR where the rules say so and begin a segment if none is open; False: none can begin here."""
         stream = idr.stream or self._stream
-        if stream is None:  # decode rejects an IDR whose stream was never told
-            raise ValueError(f"session {self.key}: IDR at offset {idr.offset} without a known stream")
+        if stream is None:  # only a frame that was dropped, or was no IDR, has told it
+            self.dropped.append((idr.offset, Fate.WAIT))
+            return False
         found, wanted = Schema(stream.codec, stream.width, stream.height, stream.fps), self._rules.schema
         if found != wanted:
             self.detail = f"{found}, this root holds {wanted}"

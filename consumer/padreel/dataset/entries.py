@@ -10,7 +10,7 @@ from uuid import uuid4
 from padreel.dataset.commit_log import CommittedFile, Entry, Episode, Kind, Source, Totals
 from padreel.dataset.layout import NAMES_KEPT, SkippedSession
 from padreel.errors import RootMismatchError
-from padreel.model import Commit, EpisodeDraft, Fate, PartitionState, Topic
+from padreel.model import CloseReason, Commit, EpisodeDraft, Fate, PartitionState, SessionRejection, Topic
 
 Stats = dict[str, dict[str, Any]]
 Aggregate = Callable[[Stats | None, Stats], Stats]  # (all so far, one episode's) -> all
@@ -78,6 +78,26 @@ def following(last: Entry, commit: Commit, staged: Staged | None, task: str, agg
         rejections=commit.rejections,
         lost=None,
     )
+
+
+def without_episode(commit: Commit, detail: str) -> Commit:
+    """`commit` with its episode rejected as undecodable: its rows are then rejected frame records."""
+    draft = commit.episode
+    if draft is None:
+        raise ValueError("a commit without an episode")
+    rows = len(draft.time_ns)
+    accounted = dict(commit.accounted)
+    accounted[Fate.ROW] = accounted.get(Fate.ROW, 0) - rows
+    accounted[Fate.REJECTED] = accounted.get(Fate.REJECTED, 0) + rows
+    rejection = SessionRejection(
+        draft.key,
+        draft.session.rig_id,
+        CloseReason.UNDECODABLE,
+        detail,
+        draft.first_frame_offset,
+        draft.last_frame_offset,
+    )
+    return replace(commit, accounted=accounted, episode=None, rejections=(*commit.rejections, rejection))
 
 
 def task_index(totals: Totals, task: str) -> int:

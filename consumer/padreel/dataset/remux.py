@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 TICKS_PER_FRAME = 512
 
+# FFmpeg's buffers are wider and higher than the picture, by less than this many pixels.
+_BUFFER_MARGIN = 128
+
 # Negative DTS must stay negative: "make_zero" shifts PTS too, and then every frame is shown at the wrong time.
 _MP4_OPTIONS = {"avoid_negative_ts": "disabled"}
 
@@ -140,6 +143,19 @@ def _add_stream(container: OutputContainer, codec: Codec, stream: Stream, time_b
     return added
 
 
+def decoder_limits(width: int, height: int) -> dict[str, str]:
+    """Options of a decoder that is to show pictures of this size, and refuses larger ones before it allocates them.
+
+    What an access unit says of its own size is not checked anywhere else, and 50 KB can claim a gigabyte.
+    """
+    return {"max_pixels": str((width + _BUFFER_MARGIN) * (height + _BUFFER_MARGIN))}
+
+
+def open_span(path: Path, width: int, height: int) -> InputContainer:
+    """Open a finished span to read; FFmpeg then looks into the first pictures, within `decoder_limits`."""
+    return av.open(str(path), stream_options=[decoder_limits(width, height)])
+
+
 def keep_from(source: Path, target: Path, first_unit: int, stream: Stream) -> int:
     """Copy a finished span from the IDR at display position `first_unit` on, which becomes position 0.
 
@@ -147,7 +163,7 @@ def keep_from(source: Path, target: Path, first_unit: int, stream: Stream) -> in
     the copy is a span like any other. Returns its number of packets. Raises `CorruptShardError` where the source has
     no IDR at that position or a time stamp that no span has, and `OSError`.
     """
-    with system_errors(), av.open(str(source)) as container:
+    with system_errors(), open_span(source, stream.width, stream.height) as container:
         video = container.streams.video[0]
         # The file's own: units that came as Annex B are length-prefixed by now.
         extradata = video.codec_context.extradata or b""

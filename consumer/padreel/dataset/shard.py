@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from padreel.dataset import entries, files, layout, projection, publish
@@ -26,6 +26,7 @@ from padreel.model import (
     DropSpan,
     Effect,
     EndReason,
+    Fate,
     OpenSpan,
     PartitionState,
     SessionRejection,
@@ -38,6 +39,7 @@ class Committed:
 
     n: int
     kind: Kind
+    accounted: Mapping[Fate, int] = field(default_factory=dict)  # frame records
     rejections: tuple[SessionRejection, ...] = ()
     episode_index: int | None = None
     key: str | None = None
@@ -137,7 +139,8 @@ class Shard:
 
         Raises FencedError for good. After an OSError out of linking or publishing, `apply(())` goes on where it
         stopped; after one out of staging the video is lost and every call raises DatasetError: close, open and read
-        again. ForeignFileError and CorruptShardError want a person; `apply(())` goes on afterwards.
+        again. After UndecodableError, which says that an episode shows nothing, `reject` has to be called before
+        `apply(())` goes on. ForeignFileError and CorruptShardError want a person; `apply(())` goes on afterwards.
         """
         if self._unusable is not None:
             raise self._unusable
@@ -153,6 +156,14 @@ class Shard:
             self._queue.popleft()
         done, self._done = self._done, []
         return done
+
+    def reject(self, detail: str) -> SessionRejection:
+        """Put its rejection in the place of the episode that `apply` could not make; `apply(())` then commits that."""
+        commit = self._queue[0]
+        if not isinstance(commit, Commit):
+            raise ValueError(f"{commit}: no commit is being applied")
+        self._queue[0] = rejected = entries.without_episode(commit, detail)
+        return rejected.rejections[-1]
 
     def check_tail(self) -> None:
         """Raises FencedError if another writer has claimed the shard or is about to."""
@@ -229,7 +240,7 @@ class Shard:
         draft = commit.episode
         if draft is None:
             entry = entries.following(self._last, commit, None, "", aggregate_stats)
-            return _Pending(entry, Committed(entry.n, entry.kind, rejections=commit.rejections))
+            return _Pending(entry, Committed(entry.n, entry.kind, commit.accounted, commit.rejections))
         self.check_tail()
         publish.check_unclaimed(self.path, self._last.n + 1, self._folder)
         totals = self._last.totals
@@ -258,8 +269,9 @@ class Shard:
             Committed(
                 n=entry.n,
                 kind=entry.kind,
-                episode_index=totals.episodes,
+                accounted=commit.accounted,
                 rejections=commit.rejections,
+                episode_index=totals.episodes,
                 key=draft.key,
                 reason=draft.reason,
                 frames=made.length,

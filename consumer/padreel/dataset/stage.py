@@ -95,7 +95,8 @@ class Stage:
     ) -> StagedEpisode:
         """Close the draft's span and write the episode's files; each is fsynced, `staging/` itself is not.
 
-        `first_row_index` is the dataset-wide index of the first row. Where this raises, nothing of the episode stays.
+        `first_row_index` is the dataset-wide index of the first row. Raises UndecodableError where the video shows
+        nothing. Where this raises, nothing of the episode stays.
         """
         span = self._spans.pop(draft.span)
         written = [span.writer.path]
@@ -162,7 +163,7 @@ class Stage:
         found = {name: column_stats(values) for name, values in columns.items()}
         sample = sample_keyframes(span.keyframes, draft.first_row, len(draft.time_ns))
         positions = [index - draft.first_unit for index in sample]
-        found[CAMERA] = picture_stats(video, self._spec.schema.fps, positions)
+        found[CAMERA] = picture_stats(video, self._spec.schema, positions)
         return {name: found[name] for name in layout.features(self._spec)}
 
 

@@ -5,7 +5,8 @@ values in [0, 1]; `count` has the shape (1,). All are computed in float64 and ar
 
 - A camera's figures come from a *sample*: at most `SAMPLED_KEYFRAMES` evenly spaced keyframes of the episode, all
   their pixels; `count` is the number of pictures in the sample. An episode that begins inside a GOP and has no
-  keyframe of its own is represented by the keyframe that its decoding starts from.
+  keyframe of its own is represented by the keyframe that its decoding starts from. Keyframes that are damaged are
+  left out.
 - The quantiles of a dataset are the mean of its episodes' quantiles weighted by `count`, which is what LeRobot's own
   aggregation does; the exact ones cannot be had from the episodes' figures.
 """
@@ -21,8 +22,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from padreel.dataset.remux import TICKS_PER_FRAME, system_errors
-from padreel.errors import CorruptShardError
+from padreel.dataset.remux import TICKS_PER_FRAME, decoder_limits, open_span, system_errors
+from padreel.errors import CorruptShardError, UndecodableError
+from padreel.model import Schema
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 SAMPLED_KEYFRAMES = 16
@@ -64,27 +66,44 @@ def sample_keyframes(keyframes: Sequence[int], first_row: int, rows: int) -> lis
     return [inside[round(i * step)] for i in range(SAMPLED_KEYFRAMES)]
 
 
-def picture_stats(video: Path, fps: int, positions: Sequence[int]) -> Stats:
+def picture_stats(video: Path, schema: Schema, positions: Sequence[int]) -> Stats:
     """The figures of the keyframes at these display positions of a finished span; each (3, 1, 1), in [0, 1].
 
-    Raises `CorruptShardError` where one of them is no keyframe or does not decode, and `OSError`.
+    Raises `UndecodableError` where none of them decodes or one has another size than `schema` says, which is the
+    rig's doing; `CorruptShardError` where one is not there or no keyframe, and `OSError`.
     """
     histogram = np.zeros((3, 256), np.int64)
-    with system_errors(), av.open(str(video)) as container:
+    count = 0
+    faults: list[str] = []
+    with system_errors(), open_span(video, schema.width, schema.height) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"  # one picture at a time: threads would only add latency
+        stream.codec_context.options = decoder_limits(schema.width, schema.height)
         for position in positions:
-            pixels = _decode_keyframe(container, stream, fps, position, video)
+            packet = _keyframe(container, stream, schema.fps, position, video)
+            picture = _decode(stream.codec_context, packet)
+            if isinstance(picture, str):
+                faults.append(f"display position {position}: {picture}")
+                continue
+            if (picture.width, picture.height) != (schema.width, schema.height):
+                raise UndecodableError(
+                    f"the picture at display position {position} is {picture.width}x{picture.height}, expected "
+                    f"{schema.width}x{schema.height} as in the stream block"
+                )
+            pixels = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8).reshape(-1, 3)
             for channel in range(3):
                 histogram[channel] += np.bincount(pixels[:, channel], minlength=256)
+            count += 1
+    if not count:
+        raise UndecodableError(f"none of {len(positions)} keyframes can be decoded, {faults[0]}")
     return {
-        name: ([len(positions)] if name == "count" else [[[value / 255.0]] for value in values])
-        for name, values in _histogram_figures(histogram, len(positions)).items()
+        name: ([count] if name == "count" else [[[value / 255.0]] for value in values])
+        for name, values in _histogram_figures(histogram, count).items()
     }
 
 
-def _decode_keyframe(container: Any, stream: Any, fps: int, position: int, video: Path) -> NDArray[np.uint8]:
-    """The picture's pixels, (height * width, 3) RGB."""
+def _keyframe(container: Any, stream: Any, fps: int, position: int, video: Path) -> Any:
+    """The packet at a display position."""
     ticks = round(1 / (stream.time_base * fps * TICKS_PER_FRAME)) * TICKS_PER_FRAME
     # The index is in decode order, and an IDR's DTS is 16 frames below its PTS: seeking by PTS would overshoot.
     container.seek((position - 16) * ticks, stream=stream, backward=True)
@@ -93,15 +112,23 @@ def _decode_keyframe(container: Any, stream: Any, fps: int, position: int, video
             break
     else:
         raise CorruptShardError(f"{video.name}: no packet at display position {position}")
-    stream.codec_context.flush_buffers()
-    frames = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
-    stream.codec_context.flush_buffers()
-    if not packet.is_keyframe or len(frames) != 1:
-        raise CorruptShardError(
-            f"{video.name}: display position {position} gave {len(frames)} pictures, expected a keyframe that gives one"
-        )
-    rgb = frames[0].to_ndarray(format="rgb24")
-    return np.asarray(rgb, np.uint8).reshape(-1, 3)
+    if not packet.is_keyframe:
+        raise CorruptShardError(f"{video.name}: the packet at display position {position} is no keyframe")
+    return packet
+
+
+def _decode(decoder: Any, packet: Any) -> Any:
+    """The one picture that the packet gives, or in words why it gives none."""
+    decoder.flush_buffers()
+    try:
+        pictures = [*decoder.decode(packet), *decoder.decode(None)]
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        return error.strerror
+    finally:
+        decoder.flush_buffers()
+    return pictures[0] if len(pictures) == 1 else f"gives {len(pictures)} pictures, expected one"
 
 
 def _histogram_figures(histogram: NDArray[np.int64], count: int) -> dict[str, list[float]]:
