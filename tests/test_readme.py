@@ -17,3 +17,10 @@ def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (README.parent / Path(link)).exists()] == []
+
+
+def test_the_tests_it_names_are_there() -> None:
+    named = re.findall(r"\[`[\w.]+::(\w+)`\]\((tests/[\w/.]+)\)", README.read_text(encoding="utf-8"))
+    assert named
+    missing = [name for name, path in named if f"def {name}(" not in (README.parent / path).read_text("utf-8")]
+    assert missing == []

@@ -13,14 +13,17 @@ a partition was taken away, or opened again, is seen before that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from padreel.core.decode import DecodeRules
 from padreel.core.rules import Rules
+from padreel.dataset import files
+from padreel.dataset.layout import shard_folder
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
 from padreel.metrics import Metrics
@@ -331,10 +334,11 @@ class Consumer:
             partition = self._partitions.pop(number, None)
             if partition is None:
                 continue
-            if partition.park():
-                self._parked[number] = partition
-            else:
-                self._let_go_of(partition)
+            with self._announced("park", number):
+                if partition.park():
+                    self._parked[number] = partition
+                else:
+                    self._let_go_of(partition)
 
     def _release_parked(self) -> None:
         for partition in self._parked.values():
@@ -351,7 +355,9 @@ class Consumer:
             return
         frames = reading_offset(state.frames_next, state.last_frame)
         pads = reading_offset(state.pads_next, state.last_pad)
-        if self._source.resume(partition.number, frames, pads, partition.generation):
+        with self._announced("seek", partition.number):
+            is_seeking = self._source.resume(partition.number, frames, pads, partition.generation)
+        if is_seeking:
             partition.begin(event, self._clock.now_ns())
             for topic, position in ((Topic.FRAMES, state.frames_position), (Topic.PADS, state.pads_position)):
                 pair = topic, partition.number
@@ -368,7 +374,9 @@ class Consumer:
         partition = self._assigned_to(writer)
         if partition is None or partition.at is None:
             return
-        if self._source.resume(partition.number, *partition.at, partition.generation):
+        with self._announced("return", partition.number):
+            is_back = self._source.resume(partition.number, *partition.at, partition.generation)
+        if is_back:
             partition.resume(self._clock.now_ns())
             _log.info("came back", partition=partition.number, frames_next=partition.at[0], pads_next=partition.at[1])
 
@@ -378,6 +386,14 @@ class Consumer:
             self._source.pause(partition.number)
         elif (parked := self._parked.get(writer.number)) is not None and parked.writer is writer:
             self._let_go_of(self._parked.pop(writer.number))
+
+    @contextmanager
+    def _announced(self, operation: str, number: int) -> Iterator[None]:
+        """Announce an operation of `points.GROUP_OPERATIONS`, as those of the shard do."""
+        path = self._settings.output_root / shard_folder(number)
+        files.probe(f"before {operation}", path)
+        yield
+        files.probe(f"after {operation}", path)
 
     # ---- the end
 

@@ -21,7 +21,7 @@ from tests.shard_world import snapshot
 from tests.video_source import Source, encode, moving_pictures
 from tests.video_world import STEPS, Content, check_log, content, staged
 
-POINTS = sorted(points.POINTS)
+POINTS = sorted(points.SHARD_POINTS)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
     PADREEL_CRASH_POINT="after link:3:kill" padreel consume ...
 
-Every operation of `OPERATIONS` announces itself to `files.probe` as "before ..." and "after ...", with the path it is
-about. The third time that the point `after link` is reached, this process kills itself. `*` is any point. Actions:
-`kill` (SIGKILL), `stop` (SIGSTOP; after SIGCONT it goes on from there) and an errno's name such as `ENOSPC` or `EIO`,
-raised once as an OSError. Raised after an operation it is the operation whose reply was lost.
+Every operation of `OPERATIONS` and `GROUP_OPERATIONS` announces itself to `files.probe` as "before ..." and
+"after ...", with the path it is about. The third time that the point `after link` is reached, this process kills
+itself. `*` is any point. Actions: `kill` (SIGKILL), `stop` (SIGSTOP; after SIGCONT it goes on from there) and the
+name of an errno such as `ENOSPC` or `EIO`, raised once as an OSError. Raised after an operation it is the operation whose reply was
+lost.
 
 The variable is read once, when `files` is imported. Without it nothing here is ever called.
 """
@@ -39,7 +40,13 @@ OPERATIONS = {
     "sweep": "a staged file of an older claim is removed",
     "fold": "the log is read to its end",
 }
-POINTS = frozenset(f"{when} {operation}" for operation in OPERATIONS for when in ("before", "after"))
+GROUP_OPERATIONS = {
+    "seek": "reading of a partition begins where its shard's log says",
+    "park": "a partition that the group took away is kept, in case it comes back",
+    "return": "reading of a partition that came back goes on where it was",
+}
+SHARD_POINTS = frozenset(f"{when} {operation}" for operation in OPERATIONS for when in ("before", "after"))
+POINTS = SHARD_POINTS | {f"{when} {operation}" for operation in GROUP_OPERATIONS for when in ("before", "after")}
 
 
 class CrashPoint:
