@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import padreel.consumer
+import padreel.intake
 import padreel.writer
 from padreel.consumer import Clock, Consumer
 from padreel.errors import (
@@ -33,8 +33,8 @@ FRAME_NS = 33_333_333
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(padreel.consumer, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.consumer, "_ENDS_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
     monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import padreel.consumer
+import padreel.intake
 import padreel.writer
 from padreel.dataset import files
 from padreel.dataset.commit_log import CommitLog, Kind
@@ -26,8 +27,8 @@ from tests.video_world import check_log, content, staged
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(padreel.consumer, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.consumer, "_ENDS_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
     monkeypatch.setattr(padreel.consumer, "_PROGRESS_NS", 10**15)
     monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
     yield

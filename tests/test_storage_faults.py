@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-import padreel.consumer
+import padreel.intake
 import padreel.writer
 from padreel.dataset import files, points
 from padreel.dataset.layout import shard_folder
@@ -32,8 +32,8 @@ from tests.video_world import DATASET, Content, check_log, content, play_on, sta
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(padreel.consumer, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.consumer, "_ENDS_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
     monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(padreel.writer, "_LONGEST_WAIT_SECONDS", 0.05)
     yield

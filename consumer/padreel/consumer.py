@@ -24,6 +24,7 @@ from padreel.core.decode import DecodeRules
 from padreel.core.rules import Rules
 from padreel.dataset import files
 from padreel.dataset.layout import shard_folder
+from padreel.intake import Ends, Intake, Tick, read_positions
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
 from padreel.metrics import Metrics
@@ -35,12 +36,6 @@ from padreel.settings import ConsumerSettings
 from padreel.starting import StartingPoint, answered
 from padreel.writer import Lost, Opened, Returned, Storage, Surroundings, Writer
 
-_QUEUED_BYTES = 32 * 2**20  # of batches that wait for the pipeline task
-_FETCH_MS = 200
-_HELD_BACK_MS = 20  # what is held back may be allowed again at any moment
-_TICK_SECONDS = 0.5
-_ENDS_SECONDS = 0.5
-_ADVISE_SECONDS = 5.0
 _PROGRESS_NS = 60_000_000_000
 _STUCK_NS = 60_000_000_000
 
@@ -53,20 +48,6 @@ class Clock:
 
     now_ns: Callable[[], int]
     wall_seconds: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """End offsets asked for at `asked_ns`, and the source's positions when the answer came."""
-
-    ends: Mapping[Pair, int]
-    positions: Mapping[Pair, int]
-    asked_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
 
 
 Event = Assigned | Revoked | Batch | Opened | Lost | Returned | Ends | Tick
@@ -95,7 +76,6 @@ class Consumer:
         self._all_pairs: list[Pair] = [(topic, number) for topic in Topic for number in range(partitions)]
         self._topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._queued_bytes = 0
         self._partitions: dict[int, Partition] = {}
         self._parked: dict[int, Partition] = {}
         self._read_to: dict[Pair, int] = {}  # highest positions of this process, to tell what is read again
@@ -105,6 +85,7 @@ class Consumer:
         self._targets: dict[Pair, int] | None = None
         self._is_assigned = self._is_finishing = False
         self._beat_ns = clock.now_ns()
+        self._intake = Intake(source, self._partitions, self._events.put_nowait, clock.now_ns)
         self._processing = Processing(
             rules, settings.limits, DecodeRules(idle_deadzone=settings.idle_deadzone), self._topic_names
         )
@@ -155,11 +136,11 @@ class Consumer:
                 self._targets = await answered(self._source.end_offsets, self._all_pairs)
             async with asyncio.TaskGroup() as group:
                 intake = [
-                    group.create_task(self._fetch(), name="fetch"),
+                    group.create_task(self._intake.fetch(), name="fetch"),
                     group.create_task(self._take_events(group), name="pipeline"),
-                    group.create_task(self._tick(), name="tick"),
-                    group.create_task(self._watch_ends(), name="ends"),
-                    group.create_task(self._advise(), name="advise"),
+                    group.create_task(self._intake.tick(), name="tick"),
+                    group.create_task(self._intake.watch_ends(), name="ends"),
+                    group.create_task(self._intake.advise(), name="advise"),
                 ]
                 await self._stopping.wait()
                 for task in intake:
@@ -167,55 +148,6 @@ class Consumer:
                 await self._let_go()
         finally:
             await self._source.stop()
-
-    # ---- the other tasks: they post, or only look
-
-    async def _fetch(self) -> None:
-        while True:
-            allowed = self._allowed()
-            if not allowed or self._queued_bytes >= _QUEUED_BYTES:
-                await asyncio.sleep(0.02)
-                continue
-            timeout_ms = _FETCH_MS if len(allowed) == 2 * len(self._partitions) else _HELD_BACK_MS
-            # From the answer to the posting nothing is awaited, so that no event of the group comes between.
-            for batch in await self._source.getmany(allowed, timeout_ms=timeout_ms):
-                self._queued_bytes += _bytes(batch)
-                self._events.put_nowait(batch)
-            await asyncio.sleep(0)
-
-    def _allowed(self) -> list[Pair]:
-        allowed: list[Pair] = []
-        for number, partition in self._partitions.items():
-            frames, pads = partition.allowed()
-            allowed += [(Topic.FRAMES, number)] * frames + [(Topic.PADS, number)] * pads
-        return allowed
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            self._events.put_nowait(Tick())
-
-    async def _watch_ends(self) -> None:
-        while True:
-            await asyncio.sleep(_ENDS_SECONDS)
-            pairs = [pair for pair in self._all_pairs if pair[1] in self._partitions]
-            asked_ns = self._clock.now_ns()
-            ends = await self._source.end_offsets(pairs) if pairs else None
-            if ends is not None:
-                self._events.put_nowait(Ends(ends, await self._source.positions(pairs), asked_ns))
-
-    async def _advise(self) -> None:
-        while True:
-            await asyncio.sleep(_ADVISE_SECONDS)
-            if positions := self._read_positions(self._partitions.values()):
-                await self._source.commit(positions)
-
-    def _read_positions(self, partitions: Iterable[Partition]) -> dict[Pair, int]:
-        positions: dict[Pair, int] = {}
-        for partition in partitions:
-            if partition.at is not None:
-                positions[Topic.FRAMES, partition.number], positions[Topic.PADS, partition.number] = partition.at
-        return positions
 
     # ---- the pipeline task
 
@@ -248,7 +180,7 @@ class Consumer:
         return partition if partition is not None and partition.writer is writer else None
 
     def _read(self, batch: Batch) -> None:
-        self._queued_bytes -= _bytes(batch)
+        self._intake.taken(batch)
         partition = self._partitions.get(batch.partition)
         if partition is None or partition.is_resting or partition.generation != batch.generation:
             return  # fetched before the partition was taken away: to be read again
@@ -401,14 +333,14 @@ class Consumer:
         partition = self._partitions.get(number)
         if partition is None:
             return Answer.REFUSED  # taken away meanwhile
-        positions = self._read_positions([partition])
+        positions = read_positions([partition])
         if not positions:  # nothing was read yet: the shard was lost while it was being opened
             positions = await self._source.positions([(topic, number) for topic in Topic])
         return await self._source.commit(positions) if positions else Answer.REFUSED
 
     async def _let_go(self) -> None:
         """Close all shards, then tell the group how far was read."""
-        positions = self._read_positions(self._partitions.values())
+        positions = read_positions(self._partitions.values())
         self._release_parked()
         for partition in self._partitions.values():
             partition.release()
@@ -418,7 +350,3 @@ class Consumer:
             await self._source.commit(positions)
         self._reject_log.flush()
         _log.info("stopped", partitions=len(self._partitions))
-
-
-def _bytes(batch: Batch) -> int:
-    return sum(len(record.value or b"") for record in batch.records)

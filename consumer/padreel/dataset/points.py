@@ -5,8 +5,8 @@
 Every operation of `OPERATIONS` and `GROUP_OPERATIONS` announces itself to `files.probe` as "before ..." and
 "after ...", with the path it is about. The third time that the point `after link` is reached, this process kills
 itself. `*` is any point. Actions: `kill` (SIGKILL), `stop` (SIGSTOP; after SIGCONT it goes on from there) and the
-name of an errno such as `ENOSPC` or `EIO`, raised once as an OSError. Raised after an operation it is the operation whose reply was
-lost.
+name of an errno such as `ENOSPC` or `EIO`, raised once as an OSError. Raised after an operation it is the operation
+whose reply was lost.
 
 The variable is read once, when `files` is imported. Without it nothing here is ever called.
 """
