@@ -18,8 +18,6 @@ from deploy.local.properties import Listener, ports_of, server_properties
 
 EIGHT_MEGABYTES = 8 * 1024 * 1024
 
-pytestmark = pytest.mark.timeout(900)
-
 needs_broker = pytest.mark.skipif(
     os.environ.get("PADREEL_SKIP_BROKER") == "1",
     reason="PADREEL_SKIP_BROKER=1: tests that need a real broker are left out",

@@ -20,7 +20,6 @@ from padreel_shim.topics import TopicsError, create_topics
 from tests.conftest import CHECKOUT, TopicNames
 from tests.session_folders import write_folder
 
-pytestmark = pytest.mark.timeout(900)
 PARTITIONS = 3
 Shim = Callable[..., "subprocess.Popen[str]"]
 

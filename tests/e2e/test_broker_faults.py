@@ -18,7 +18,7 @@ from tests.e2e.processes import Consumer, Rig, consumer, shim
 from tests.e2e.proxy import Proxy, proxy
 from tests.e2e.streams import demo_flags, messages, numbers_shown, publish, streams
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.broker]
+pytestmark = pytest.mark.broker
 
 CUT_SECONDS = 60.0  # more than the group's session timeout: the group gives the partition up meanwhile
 BEHIND = "BEHIND"

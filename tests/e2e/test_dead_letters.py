@@ -18,8 +18,6 @@ from tests.dataset_reading import by_session, shards
 from tests.e2e.processes import Rig, consumer, padreel
 from tests.e2e.streams import Sent, demo_flags, messages, numbers_shown, publish, streams
 
-pytestmark = pytest.mark.timeout(1800)
-
 RESTART = 50  # the picture that the restarted rig begins with, an IDR
 
 

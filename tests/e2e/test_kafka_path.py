@@ -13,8 +13,6 @@ from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e.processes import Rig, consumer, consumer_flags, shim
 from tests.e2e.test_convert import NAMES, convert
 
-pytestmark = pytest.mark.timeout(1800)
-
 
 @pytest.fixture
 def rig(broker: str, topics: TopicNames) -> Rig:

@@ -19,8 +19,6 @@ from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e.processes import Rig, consumer
 from tests.e2e.streams import Sent, Streams, demo_flags, messages, numbers_shown, publish, streams
 
-pytestmark = pytest.mark.timeout(1800)
-
 TEN_SECONDS_NS = 10_000_000_000
 WHOLE = [(range(30), "split"), (range(30, 60), "split"), (range(60, 90), "end")]
 

@@ -19,8 +19,6 @@ from tests.e2e.processes import Consumer, Rig, consumer
 from tests.e2e.streams import demo_flags, messages, numbers_shown, publish, streams
 from tests.shard_world import snapshot
 
-pytestmark = pytest.mark.timeout(1800)
-
 PARTITIONS = 4
 WAIT_SECONDS = 900.0  # to end what hangs
 
