@@ -180,7 +180,7 @@ def test_a_lost_reply_is_no_lost_commit(tmp_path: Path) -> None:
     log, folder = make_log(tmp_path)
 
     def lose(point: str, path: Path) -> None:
-        if point == "after link":
+        if point == "after claim":
             raise OSError(errno.EIO, "the reply is lost")
 
     files.probe = lose
@@ -191,7 +191,7 @@ def test_an_error_before_the_link_leaves_nothing(tmp_path: Path) -> None:
     log, folder = make_log(tmp_path)
 
     def fail(point: str, path: Path) -> None:
-        if point == "before link":
+        if point == "before claim":
             raise OSError(errno.ENOSPC, "no space")
 
     files.probe = fail
@@ -212,7 +212,7 @@ def test_a_writer_fenced_just_before_its_link_cannot_commit(tmp_path: Path) -> N
     log, folder = make_log(tmp_path)
 
     def fence(point: str, path: Path) -> None:
-        if point == "before link":
+        if point == "before claim":
             for file in folder.iterdir():
                 file.unlink()
 

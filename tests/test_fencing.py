@@ -83,9 +83,10 @@ class Standstill:
 
 
 OPENING = ["before fold", "before claim", "after claim"]
-# 14 times something is written to the mp4; the last time is when the episode is being committed.
-BEFORE_THE_COMMIT = ["before stage", "after stage", "after stage 14", "before write 2", "before link"]
-AFTER_THE_COMMIT = ["after link", "before rename", "after rename", "before replace", "after replace"]
+# 14 times something is written to the mp4; the last time is when the episode is being committed. The first link is of
+# where a new shard's reading started.
+BEFORE_THE_COMMIT = ["before stage", "after stage", "after stage 14", "before write 2", "before link", "before link 2"]
+AFTER_THE_COMMIT = ["after link 2", "before rename", "after rename", "before replace", "after replace"]
 
 
 @pytest.mark.parametrize("point", [*OPENING, *BEFORE_THE_COMMIT, *AFTER_THE_COMMIT])

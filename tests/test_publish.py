@@ -74,7 +74,7 @@ def test_the_fence_holds_against_a_writer_that_goes_on_writing(tmp_path: Path) -
 
     def write_again(point: str, path: Path) -> None:
         nonlocal rounds
-        if point == "before rmdir" and rounds < 3:
+        if point == "before fence rmdir" and rounds < 3:
             rounds += 1
             (old.path / f"again-{rounds}").write_bytes(b"x")
 
@@ -89,7 +89,7 @@ def test_a_fence_that_never_holds_is_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(publish, "_FENCE_ROUNDS", 5)
 
     def write_again(point: str, path: Path) -> None:
-        if point == "before rmdir":
+        if point == "before fence rmdir":
             (old.path / "again").write_bytes(b"x")
 
     files.probe = write_again
@@ -177,11 +177,11 @@ def test_a_file_that_is_nowhere_is_named(tmp_path: Path) -> None:
 def test_a_foreign_data_file_beyond_the_last_is_named(tmp_path: Path, name: str) -> None:
     entry = staged_entry(tmp_path)
     publish.place(tmp_path, entry, verify=True)
-    publish.check_foreign(tmp_path, entry)
+    publish.check_foreign(tmp_path, entry, PublishFolder(tmp_path))
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("foreign")
     with pytest.raises(ForeignFileError, match=name):
-        publish.check_foreign(tmp_path, entry)
+        publish.check_foreign(tmp_path, entry, PublishFolder(tmp_path))
 
 
 def test_chunks_are_compared_as_numbers(tmp_path: Path) -> None:
@@ -189,4 +189,4 @@ def test_chunks_are_compared_as_numbers(tmp_path: Path) -> None:
     publish.place(tmp_path, entry, verify=True)
     (tmp_path / "data/chunk-999").mkdir()
     (tmp_path / "data/chunk-999/file-999.parquet").write_text("an older commit's")
-    publish.check_foreign(tmp_path, entry)
+    publish.check_foreign(tmp_path, entry, PublishFolder(tmp_path))

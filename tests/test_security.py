@@ -23,6 +23,7 @@ from padreel.settings import BrokerSettings, ConsumerSettings, configuration_tab
 from padreel_schemas.security import HELP, SECRETS, Security, SecurityError, checked_security, variable
 from padreel_shim.options import Target
 from padreel_shim.producer import RigProducer
+from padreel_shim.simulate_cli import simulate
 from padreel_shim.topics import Topic
 from tests.certificates import Authority, Issued
 from tests.test_settings import GIVEN
@@ -197,7 +198,7 @@ def test_secrets_come_from_files(issued: Issued, authority: Authority, tmp_path:
 
 def test_both_commands_have_the_same_settings() -> None:
     consumer = {option.env: option.flag for option in options_of(BrokerSettings) if option.name != "log_format"}
-    for command in (shim.publish, shim.topics, shim.simulate):
+    for command in (shim.publish, shim.topics, simulate):
         rig = {
             parameter.envvar: parameter.opts[0]
             for parameter in command.params
@@ -318,7 +319,7 @@ def test_no_secret_is_in_an_error(wrong: dict[str, object]) -> None:
 def test_no_secret_has_a_flag_or_is_in_a_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_SASL_PASSWORD", PASSWORD)
     monkeypatch.setenv("KAFKA_SSL_KEY_PASSWORD", KEY_PASSWORD)
-    for root, command in ((cli, consume), (shim.cli, shim.publish), (shim.cli, shim.topics), (shim.cli, shim.simulate)):
+    for root, command in ((cli, consume), (shim.cli, shim.publish), (shim.cli, shim.topics), (shim.cli, simulate)):
         assert command.name is not None
         result = CliRunner().invoke(root, [command.name, "--help"])
         assert result.exit_code == 0

@@ -210,15 +210,14 @@ class _Conversion:
         return [item for item in (*frame_items, *pad_items) if isinstance(item, Rejected)]
 
     def _apply(self, effects: Sequence[Effect]) -> None:
-        while True:
-            try:
-                done = self._shard.apply(effects)
-                break
-            except UndecodableError as error:
-                self._shard.reject(str(error))
-                effects = ()
-        for committed in done:
-            self._note(committed)
+        try:
+            done = self._shard.apply(effects)
+        except UndecodableError as error:
+            self._shard.reject(str(error))
+            self._apply(())
+        else:
+            for committed in done:
+                self._note(committed)
 
     def _note(self, committed: Committed) -> None:
         self._rejections += committed.rejections

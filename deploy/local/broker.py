@@ -257,12 +257,10 @@ class Broker:
             used = ports_of(self._properties.read_text("utf-8"))
             if not used:
                 raise LocalBrokerError(f"{self._properties}: no `listeners` as padreel writes them; use another folder")
-        ports = {name: port or used.get(name) for name, port in wanted.items()}
-        taken = {port for port in ports.values() if port is not None}
-        for name, port in ports.items():
-            if port is None:
-                ports[name] = _free_port(taken)
-                taken.add(ports[name])
+        known = {name: port or used.get(name) for name, port in wanted.items()}
+        ports = {name: port for name, port in known.items() if port is not None}
+        for name in known.keys() - ports.keys():
+            ports[name] = _free_port(ports.values())
         return ports
 
     def _format(self, java: list[str]) -> None:

@@ -113,7 +113,7 @@ def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *arguments: Any, bootstrap_servers: str, frames_topic: str, pads_topic: str, **values: Any
     ) -> object:
         given = {name: values.pop(name) for name in HELP if name not in SECRETS}
-        secrets = {name: os.environ.get(variable(name)) or None for name in SECRETS}
+        secrets: dict[str, Any] = {name: os.environ.get(variable(name)) or None for name in SECRETS}
         try:
             security = checked_security(**given, **secrets)
         except SecurityError as error:

@@ -29,7 +29,7 @@ class Rig:
         shim("topics", *self.flags, "--partitions", str(partitions))
 
 
-def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADREEL_", "KAFKA_"))}
     return {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **(more or {})}
 

@@ -244,7 +244,7 @@ def test_picture_statistics_are_those_of_the_decoded_keyframes(
     lerobot: ModuleType, tmp_path: Path, source: Source
 ) -> None:
     write_span(tmp_path / "span.mp4", source)
-    found = stats.picture_stats(tmp_path / "span.mp4", FPS, [0, 12, 24, 36])
+    found = stats.picture_stats(tmp_path / "span.mp4", spec().schema, [0, 12, 24, 36])
     pictures = decoded(tmp_path / "span.mp4", [i / FPS for i in (0, 12, 24, 36)], "pyav").astype(np.float64)
     np.testing.assert_allclose(np.reshape(found["mean"], 3), pictures.mean(axis=(0, 2, 3)), atol=1e-7)
     np.testing.assert_allclose(np.reshape(found["std"], 3), pictures.std(axis=(0, 2, 3)), atol=1e-7)

@@ -42,13 +42,14 @@ class World:
 
     def user(self, mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD, **more: Any) -> Security:
         """A user over TLS."""
-        settings: dict[str, Any] = {"security_protocol": "SASL_SSL", "ssl_ca_file": self.authority.file, **more}
-        return checked_security(
-            **settings,
-            sasl_mechanism=mechanism,
-            sasl_username=USER,
-            sasl_password=password,  # type: ignore[arg-type]
-        )
+        settings: dict[str, Any] = {
+            "security_protocol": "SASL_SSL",
+            "ssl_ca_file": self.authority.file,
+            "sasl_mechanism": mechanism,
+            "sasl_username": USER,
+            "sasl_password": password,
+        }
+        return checked_security(**settings | more)
 
     def tls(self, **more: Any) -> Security:
         return checked_security(security_protocol="SSL", **{"ssl_ca_file": self.authority.file, **more})

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 TICKS_PER_FRAME = 512
+
+_A_BLOCK = 4096  # bytes; an mp4's header takes less
 
 # FFmpeg's buffers are wider and higher than the picture, by less than this many pixels.
 _BUFFER_MARGIN = 128
@@ -78,6 +80,8 @@ class SpanWriter:
         self._time_base = Fraction(1, TICKS_PER_FRAME * stream.fps)
         self._container: OutputContainer | None = None
         try:
+            # av never closes a file whose header could not be written, and on a full disk that is tried for hours.
+            path.write_bytes(bytes(_A_BLOCK))
             with system_errors():
                 self._container = av.open(str(path), "w", format="mp4", options=_MP4_OPTIONS)
                 self._stream = _add_stream(self._container, codec, stream, self._time_base)
@@ -153,7 +157,8 @@ def decoder_limits(width: int, height: int) -> dict[str, str]:
 
 def open_span(path: Path, width: int, height: int) -> InputContainer:
     """Open a finished span to read; FFmpeg then looks into the first pictures, within `decoder_limits`."""
-    return av.open(str(path), stream_options=[decoder_limits(width, height)])
+    options: list[Any] = [decoder_limits(width, height)]  # av's stubs ask for strings, its code for mappings
+    return av.open(str(path), stream_options=options)
 
 
 def keep_from(source: Path, target: Path, first_unit: int, stream: Stream) -> int:
