@@ -13,10 +13,10 @@ from padreel.dataset.shard import Shard
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
+from tests.consumer_world import FRAME_NS, settings
 from tests.fakes import FakeBroker, FakeSource
 from tests.shard_world import open_shard
-from tests.test_consumer import FRAME_NS, settings
-from tests.video_source import Source
+from tests.video_source import Source, stream_block
 from tests.video_world import DATASET
 
 
@@ -79,17 +79,7 @@ def record_video(broker: FakeBroker, partition: int, key: str, source: Source) -
             keyframe=unit.idr,
         )
         if unit.idr:
-            stream = source.stream
-            frame.stream.CopyFrom(
-                video_pb2.VideoStream(
-                    codec="h264",
-                    width=stream.width,
-                    height=stream.height,
-                    fps_num=stream.fps,
-                    fps_den=1,
-                    extradata=stream.extradata,
-                )
-            )
+            frame.stream.CopyFrom(stream_block(source))
         send((Topic.FRAMES, partition), key.encode(), frame.SerializeToString(), 1_000 + n)
     end = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=len(source.units))
     send((Topic.FRAMES, partition), key.encode(), end.SerializeToString(), 2_000)

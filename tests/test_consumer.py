@@ -3,126 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-import padreel.intake
-import padreel.writer
-from padreel.consumer import Clock, Consumer
 from padreel.errors import (
     BrokerError,
     CorruptShardError,
-    DeadLetterError,
     FencedError,
     TooManyRejectedError,
-    UndecodableError,
 )
-from padreel.metrics import Metrics
-from padreel.model import LetterKind, Topic
-from padreel.settings import ConsumerSettings, load
+from padreel.model import Topic
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
-from tests.fakes import FakeBroker, FakeDisk, FakeSource
-
-AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x02\x67\x64\x01\x00\x02\x68\xee"
-FRAME_NS = 33_333_333
+from tests.consumer_world import Stage, backfill, be_quick, play, record, until
+from tests.fakes import FakeBroker, FakeDisk
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
-
-
-def settings(**given: object) -> ConsumerSettings:
-    required = {
-        "bootstrap_servers": "h:1",
-        "game_definition": "g",
-        "action_mapping": "m",
-        "output_root": "o",
-        "repo_id": "r",
-        "task": "t",
-        "fps": 30,
-        "size": "640x480",
-        "session_timeout_seconds": 600,
-    }
-    return load(ConsumerSettings, {**required, **given})
-
-
-def unit(idr: bool, size: int = 20) -> bytes:
-    return size.to_bytes(4, "big") + (b"\x65" if idr else b"\x41") + bytes(size - 1)
-
-
-def record(broker: FakeBroker, partition: int, key: str, *, frames: int, end: bool = True, size: int = 20) -> None:
-    """A whole session on both topics, an IDR every five frames."""
-    for n in range(frames):
-        frame = video_pb2.VideoFrame(
-            sequence=n, frame_index=n, monotonic_ns=1 + n * FRAME_NS, access_unit=unit(n % 5 == 0, size)
-        )
-        if n % 5 == 0:
-            frame.keyframe = True
-            frame.stream.CopyFrom(
-                video_pb2.VideoStream(codec="h264", width=640, height=480, fps_num=30, fps_den=1, extradata=AVCC)
-            )
-        broker.produce((Topic.FRAMES, partition), key.encode(), frame.SerializeToString(), 1_000 + n)
-    pad = gamepad_pb2.GamepadState(monotonic_ns=1, pressed_buttons=[0])
-    broker.produce((Topic.PADS, partition), key.encode(), pad.SerializeToString(), 1_000)
-    if end:
-        last = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=frames)
-        broker.produce((Topic.FRAMES, partition), key.encode(), last.SerializeToString(), 2_000)
-        over = gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)
-        broker.produce((Topic.PADS, partition), key.encode(), over.SerializeToString(), 2_000)
-
-
-class Stage:
-    """A consumer with everything around it in memory."""
-
-    def __init__(self, broker: FakeBroker, disk: FakeDisk, threads: ThreadPoolExecutor, **given: object) -> None:
-        self.source = FakeSource(broker)
-        self.metrics = Metrics()
-        chosen = settings(**given)
-        self.consumer = Consumer(
-            chosen,
-            chosen.rules(chosen.schema_of_root, "melee"),
-            partitions=broker.partitions,
-            source=self.source,
-            open_shard=disk.open,
-            send_letters=broker.send_letters,
-            threads=threads,
-            metrics=self.metrics,
-            clock=Clock(time.monotonic_ns, lambda: 10.0),
-        )
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, {"consumergroup": "padreel", **labels})
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(300):
-        while not reached():  # noqa: ASYNC110 - what is waited for happens in threads too
-            await asyncio.sleep(0.01)
-
-
-def play(scene: Callable[[ThreadPoolExecutor], Coroutine[Any, Any, None]]) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        asyncio.run(scene(threads))
-
-
-def backfill(broker: FakeBroker, disk: FakeDisk, **given: object) -> Stage:
-    """Consume until the end; the stage as it is then."""
-    stages: list[Stage] = []
-
-    async def scene(threads: ThreadPoolExecutor) -> None:
-        stages.append(Stage(broker, disk, threads, until="end", **given))
-        async with asyncio.timeout(300):
-            await stages[0].consumer.run()
-
-    play(scene)
-    return stages[0]
+    be_quick(monkeypatch)
 
 
 def test_until_end_commits_what_is_there_and_stops() -> None:
@@ -364,79 +263,6 @@ def test_a_partition_that_does_not_come_back_is_closed() -> None:
         await asyncio.wait_for(running, 300)
 
     play(scene)
-
-
-def test_a_bad_record_is_not_released_before_its_letter_is_taken() -> None:
-    broker, disk = FakeBroker(1), FakeDisk()
-    broker.letter_errors = [DeadLetterError("out of reach")] * 3
-    bad = broker.produce((Topic.FRAMES, 0), b"one@1", b"\xff", 77)
-    nameless = broker.produce((Topic.PADS, 0), None, b"x", 78)
-    record(broker, 0, "one@1", frames=7)
-    stage = backfill(broker, disk)
-    assert disk.rows() == {"one@1": 7}
-    letters = {letter.topic: letter for letter in broker.letters}
-    frame, pad = letters[Topic.FRAMES], letters[Topic.PADS]
-    assert (frame.first_offset, frame.last_offset, frame.key, frame.value, frame.timestamp) == (
-        bad,
-        bad,
-        b"one@1",
-        b"\xff",
-        77,
-    )
-    assert (frame.kind, frame.reason) == (LetterKind.RECORD, "unparsable")
-    assert (pad.first_offset, pad.key, pad.value, pad.reason) == (nameless, None, b"x", "key_missing")
-    assert stage.value("padreel_dead_letter_retries_total", partition="0") == 3
-    assert stage.value("padreel_dead_letters_total", partition="0", kind="record", reason="unparsable") == 1
-
-
-def test_while_no_letter_can_be_written_the_partition_waits() -> None:
-    broker, disk = FakeBroker(1), FakeDisk()
-    broker.letter_errors = [DeadLetterError("out of reach")] * 1_000_000
-    broker.produce((Topic.FRAMES, 0), b"one@1", b"\xff", 77)
-    record(broker, 0, "one@1", frames=7)
-
-    async def scene(threads: ThreadPoolExecutor) -> None:
-        stage = Stage(broker, disk, threads)
-        running = asyncio.create_task(stage.consumer.run())
-        await until(lambda: (stage.value("padreel_dead_letter_retries_total", partition="0") or 0) > 5)
-        assert disk.rows() == {}
-        assert disk.states[0].frames_next == 0
-        broker.letter_errors.clear()
-        await until(lambda: disk.rows() == {"one@1": 7})
-        stage.consumer.stop()
-        await asyncio.wait_for(running, 300)
-
-    play(scene)
-    assert [letter.first_offset for letter in broker.letters] == [0]
-
-
-def test_a_rejected_session_leaves_one_letter_with_its_range() -> None:
-    broker, disk = FakeBroker(1), FakeDisk()
-    record(broker, 0, "one@1", frames=7)
-    backfill(broker, disk, size="320x240")
-    assert disk.rows() == {}
-    (letter,) = broker.letters
-    assert (letter.kind, letter.reason, letter.key, letter.value) == (LetterKind.SESSION, "schema", b"one@1", None)
-    assert (letter.first_offset, letter.last_offset) == (0, 7)  # to where it was read
-    assert "640x480" in letter.detail
-    assert "320x240" in letter.detail
-
-
-def test_an_episode_that_shows_nothing_leaves_a_letter_and_the_next_one_is_committed() -> None:
-    broker, disk = FakeBroker(1), FakeDisk()
-    broker.letter_errors = [DeadLetterError("out of reach")] * 2
-    disk.apply_errors = [UndecodableError("none of 2 keyframes can be decoded")]
-    record(broker, 0, "one@1", frames=7)
-    record(broker, 0, "two@2", frames=5)
-    stage = backfill(broker, disk)
-    assert disk.rows() == {"two@2": 5}
-    (letter,) = broker.letters
-    assert (letter.kind, letter.reason, letter.key) == (LetterKind.SESSION, "undecodable", b"one@1")
-    assert (letter.first_offset, letter.last_offset) == (0, 6)
-    assert letter.detail == "none of 2 keyframes can be decoded"
-    assert stage.value("padreel_sessions_rejected_total", partition="0", reason="undecodable") == 1
-    assert stage.value("padreel_frames_total", partition="0", fate="rejected") == 7
-    assert stage.value("padreel_frames_total", partition="0", fate="row") == 5
 
 
 def test_stopping_lets_the_commit_in_hand_finish_and_leaves_the_rest() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
 
 from padreel.core.decode import Decoder, DecodeRules, parse_key, session_name
-from padreel.core.nal import ANNEX_B, check_h264, unit_form
 from padreel.model import (
     Frame,
     FrameEnd,
@@ -27,21 +25,10 @@ from padreel.model import (
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import SessionInfo as SessionBlock
 from padreel_schemas.v1.video_pb2 import VideoFrame, VideoStream
+from tests.h264_units import ANNEX_B_EXTRADATA, AUD, AVCC, IDR, PPS, SEI, SLICE, SPS, annex_b, prefixed
 
 KEY = b"session@1f"
 RULES = DecodeRules()
-SPS, PPS = b"\x67\x64\x00\x1f\xac", b"\x68\xeb\xe3"
-AVCC = b"\x01\x64\x00\x1f\xff\xe1" + struct.pack(">H", len(SPS)) + SPS + b"\x01" + struct.pack(">H", len(PPS)) + PPS
-ANNEX_B_EXTRADATA = b"\0\0\0\x01" + SPS + b"\0\0\0\x01" + PPS
-AUD, SEI, IDR, SLICE = b"\x09\xf0", b"\x06\x05\x01", b"\x65\x88\x84", b"\x41\x9a\x02"
-
-
-def prefixed(*units: bytes, size: int = 4) -> bytes:
-    return b"".join(len(unit).to_bytes(size, "big") + unit for unit in units)
-
-
-def annex_b(*units: bytes) -> bytes:
-    return b"\0" + b"".join(b"\0\0\x01" + unit for unit in units)
 
 
 def stream_block(**fields: Any) -> VideoStream:
@@ -321,89 +308,6 @@ def test_colours_that_were_never_set_are_unspecified() -> None:
 def test_a_session_block_stays_small(field: str) -> None:
     assert isinstance(frame(keyframe(session=session_of(field, 4096))), Frame)
     refused(frame(keyframe(session=session_of(field, 4097))), RejectReason.FIELD_INVALID, f"session.{field}")
-
-
-# ---- access units ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("mask", "size"), [(0xFC, 1), (0xFD, 2), (0xFE, None), (0xFF, 4)])
-def test_the_framing_is_read_from_an_avcc(mask: int, size: int | None) -> None:
-    assert unit_form(AVCC[:4] + bytes([mask]) + AVCC[5:]) == size
-
-
-def test_the_framing_is_read_from_start_codes() -> None:
-    assert unit_form(ANNEX_B_EXTRADATA) == ANNEX_B
-    assert unit_form(ANNEX_B_EXTRADATA[1:]) == ANNEX_B
-    assert unit_form(SPS) is None
-
-
-@pytest.mark.parametrize(
-    "units",
-    [(b"garbage",), (SPS,), (PPS,), (PPS, PPS), (SPS[:3], PPS), (b"", SPS), (SPS,) * 32 + (PPS,), (SPS, b"", AUD)],
-)
-def test_start_codes_without_parameter_sets_are_none(units: tuple[bytes, ...]) -> None:
-    """The muxer makes an avcC of them; where it cannot, it writes a file that nothing opens."""
-    assert unit_form(annex_b(*units)) is None
-    assert unit_form(annex_b(*units, SPS, PPS) if SPS not in units and SPS[:3] not in units else annex_b(SPS, PPS)) == 0
-
-
-@pytest.mark.parametrize("size", range(len(AVCC)))
-def test_an_avcc_cut_short_is_none(size: int) -> None:
-    assert unit_form(AVCC[:size]) is None
-
-
-def test_an_avcc_without_parameter_sets_is_none() -> None:
-    assert unit_form(AVCC[:5] + b"\xe0\x01" + b"\0\x01\x68") is None
-    assert unit_form(AVCC[: -len(PPS) - 3] + b"\0") is None
-
-
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_sound_units_pass(size: int) -> None:
-    whole = (AUD, SEI, SPS, PPS, IDR, IDR)
-    for units, idr in [((IDR,), True), ((SLICE,), False), (whole, True), ((AUD, SLICE), False)]:
-        for check in (check_h264(prefixed(*units, size=size), size), check_h264(annex_b(*units), ANNEX_B)):
-            assert (check.fault, check.idr) == (None, idr)
-    assert check_h264(b"\0\0\x01" + SLICE + b"\0\0\0", ANNEX_B).fault is None  # trailing zeros belong to no NAL
-
-
-@pytest.mark.parametrize(
-    ("unit", "words"),
-    [
-        (b"", "no slice in the unit"),
-        (prefixed(AUD, SEI), "no slice in the unit"),
-        (prefixed(SLICE)[:-1], "the length prefix at byte 0 says 3, expected 1 to 2"),
-        (prefixed(SLICE) + b"\0", "the unit of 8 bytes ends in the length prefix at byte 7"),
-        (prefixed(b"", SLICE), "the length prefix at byte 0 says 0, expected 1 to 7"),
-        (prefixed(b"\xe5\x88"), "the forbidden bit of the NAL header at byte 4"),
-        (prefixed(SLICE, b"\x42\x01"), "NAL type 2 at byte 11, expected 1 or 5-12"),
-        (prefixed(b"\x6d\x01"), "NAL type 13 at byte 4"),
-        (prefixed(b"\x60\x01"), "NAL type 0 at byte 4"),
-        (annex_b(SLICE, SLICE), "the length prefix at byte 5 says"),
-    ],
-)
-def test_unsound_length_prefixed_units_are_told(unit: bytes, words: str) -> None:
-    fault = check_h264(unit, 4).fault
-    assert fault is not None
-    assert words in fault
-
-
-@pytest.mark.parametrize(
-    ("unit", "words"),
-    [
-        (b"", "no start code at byte 0"),
-        (prefixed(SLICE), "no start code at byte 0"),
-        (b"\x09" + annex_b(SLICE), "no start code at byte 0"),
-        (annex_b(AUD), "no slice in the unit"),
-        (annex_b(SLICE, b""), "nothing follows the start code at byte 7"),
-        (annex_b(b"", SLICE), "NAL type 0 at byte 4"),
-        (annex_b(b"\xc1\x01"), "the forbidden bit of the NAL header at byte 4"),
-        (annex_b(b"\x54\x01"), "NAL type 20 at byte 4"),
-    ],
-)
-def test_unsound_units_with_start_codes_are_told(unit: bytes, words: str) -> None:
-    fault = check_h264(unit, ANNEX_B).fault
-    assert fault is not None
-    assert words in fault
 
 
 # ---- pads ------------------------------------------------------------------------------------------------

@@ -11,26 +11,23 @@ from pathlib import Path
 import pytest
 
 import padreel.consumer
-import padreel.intake
 import padreel.writer
 from padreel.dataset import files
 from padreel.dataset.commit_log import CommitLog, Kind
 from padreel.dataset.layout import shard_folder
 from padreel.kafka.events import Assigned, Revoked
 from tests.consumer_on_disk import Member, record_video
+from tests.consumer_world import be_quick, play, until
 from tests.fakes import FakeBroker, FakeSource
 from tests.shard_world import snapshot
-from tests.test_consumer import play, until
 from tests.video_source import Source, encode, moving_pictures
 from tests.video_world import check_log, content, staged
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
+    be_quick(monkeypatch)
     monkeypatch.setattr(padreel.consumer, "_PROGRESS_NS", 10**15)
-    monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
     yield
     files.probe = files._silent
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from padreel.errors import BrokerError
-from padreel.kafka.connect import check_connection as check_by_consumer
-from padreel_schemas.reach import UnreachableError
+from padreel.kafka.connect import check_connection
+from padreel_schemas.reach import UnreachableError, check_reachable
 from padreel_schemas.security import PLAINTEXT, Security, checked_security
-from padreel_shim.connect import check_connection as check_by_shim
 from tests.certificates import Authority, server_context
 from tests.fake_kafka_port import Port, listening
 
@@ -51,7 +50,7 @@ def reason(port: Port, security: Security, servers: str = "127.0.0.1:{}") -> str
                 return str(caught).removeprefix("no Kafka broker can be used: ").replace(f":{number}", ":PORT")
         return None
 
-    by_consumer, by_shim = asyncio.run(meet(check_by_consumer)), asyncio.run(meet(check_by_shim))
+    by_consumer, by_shim = asyncio.run(meet(check_connection)), asyncio.run(meet(check_reachable))
     assert by_consumer == by_shim
     assert PASSWORD not in (by_shim or "")
     assert "\n" not in (by_shim or "")

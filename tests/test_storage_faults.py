@@ -17,24 +17,21 @@ from pathlib import Path
 
 import pytest
 
-import padreel.intake
 import padreel.writer
 from padreel.dataset import files, points
 from padreel.dataset.layout import shard_folder
 from padreel.dataset.stage import Stage
 from padreel.model import AppendUnit, OpenSpan
 from tests.consumer_on_disk import Member, record_video
+from tests.consumer_world import be_quick, play, until
 from tests.fakes import FakeBroker
-from tests.test_consumer import play, until
 from tests.video_source import Source, encode, moving_pictures
 from tests.video_world import DATASET, Content, check_log, content, play_on, staged
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
+    be_quick(monkeypatch)
     monkeypatch.setattr(padreel.writer, "_LONGEST_WAIT_SECONDS", 0.05)
     yield
     files.probe = files._silent

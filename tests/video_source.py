@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from padreel.dataset.remux import SpanWriter
 from padreel.model import Stream
+from padreel_schemas.v1.video_pb2 import VideoStream
 
 Picture = NDArray[np.uint8]
 
@@ -38,6 +39,23 @@ class Source:
     units: list[Unit]
     pictures: list[Picture]
     mp4: bytes
+
+
+def stream_block(of: Source) -> VideoStream:
+    """The stream block that a rig sends with a keyframe of this source."""
+    stream = of.stream
+    return VideoStream(
+        codec="h264",
+        width=stream.width,
+        height=stream.height,
+        fps_num=stream.fps,
+        fps_den=1,
+        extradata=stream.extradata,
+        color_range=stream.color_range,
+        color_space=stream.color_space,
+        color_primaries=stream.color_primaries,
+        color_transfer=stream.color_transfer,
+    )
 
 
 def nal_units(unit: bytes) -> Iterator[bytes]:

@@ -13,9 +13,9 @@ a partition was taken away, or opened again, is seen before that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -319,13 +319,9 @@ class Consumer:
         elif (parked := self._parked.get(writer.number)) is not None and parked.writer is writer:
             self._let_go_of(self._parked.pop(writer.number))
 
-    @contextmanager
-    def _announced(self, operation: str, number: int) -> Iterator[None]:
-        """Announce an operation of `points.GROUP_OPERATIONS`, as those of the shard do."""
-        path = self._settings.output_root / shard_folder(number)
-        files.probe(f"before {operation}", path)
-        yield
-        files.probe(f"after {operation}", path)
+    def _announced(self, operation: str, number: int) -> AbstractContextManager[None]:
+        """Announce an operation of `points.GROUP_OPERATIONS`, as those of the shard are."""
+        return files.announced(operation, self._settings.output_root / shard_folder(number))
 
     # ---- the end
 

@@ -14,9 +14,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from padreel_schemas.reach import UnreachableError
+from padreel_schemas.reach import UnreachableError, check_reachable
 from padreel_schemas.security import PLAINTEXT, Security
-from padreel_shim.connect import check_connection
 
 TopicKind = Literal["frames", "pads"]
 
@@ -88,7 +87,7 @@ class RigProducer:
     async def __aenter__(self) -> Self:
         """Connect. Raises PublishError."""
         try:
-            await check_connection(self._bootstrap_servers, self._security, client_id=self._client_id)
+            await check_reachable(self._bootstrap_servers, self._security, client_id=self._client_id)
             self.cluster_id = await self._ask_cluster_id()
             for kind in self._topics:
                 producer = self._producer(kind)

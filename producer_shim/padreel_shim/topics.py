@@ -9,9 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from padreel_schemas.reach import UnreachableError
+from padreel_schemas.reach import UnreachableError, check_reachable
 from padreel_schemas.security import PLAINTEXT, Security
-from padreel_shim.connect import check_connection
 from padreel_shim.producer import MAX_MESSAGE_BYTES
 
 _TOPIC_EXISTS = 36
@@ -51,7 +50,7 @@ async def create_topics(
         raise TopicsError(f"topic {frames_topic}: frames and pads need a topic each")
     client_id = "padreel-shim-topics"
     try:
-        await check_connection(bootstrap_servers, security, client_id=client_id)
+        await check_reachable(bootstrap_servers, security, client_id=client_id)
     except UnreachableError as error:
         raise TopicsError(str(error)) from error
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=client_id, **security.client_options())

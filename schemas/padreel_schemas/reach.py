@@ -10,13 +10,14 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from padreel_schemas.security import Security, named
 
 Address = tuple[str, int]
-# Connects as a Kafka client with these settings does, asks for the brokers, and returns their advertised addresses.
-Ask = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 _PROBE_SECONDS = 10.0
 # Kafka's error codes.
@@ -31,27 +32,27 @@ class UnreachableError(Exception):
     """No broker can be used; says why of each that was tried, what to check and which setting it is."""
 
 
-async def check_reachable(bootstrap_servers: Sequence[Address], security: Security, ask: Ask) -> None:
+async def check_reachable(bootstrap_servers: str, security: Security, *, client_id: str) -> None:
     """See that one of the servers can be used, and one of the brokers that it sends its clients to.
 
     Raises UnreachableError.
     """
     failures: list[str] = []
-    for host, port in bootstrap_servers:
-        advertised, failure = await _asked(host, port, security, ask)
+    for host, port, _ in collect_hosts(bootstrap_servers, randomize=False):
+        advertised, failure = await _asked(host, port, security, client_id)
         if failure is None:
-            await _check_advertised((host, port), advertised, security, ask)
+            await _check_advertised((host, port), advertised, security, client_id)
             return
         failures.append(f"broker {host}:{port}: {failure}")
     raise UnreachableError("; ".join(failures))
 
 
-async def _check_advertised(server: Address, advertised: Sequence[Address], security: Security, ask: Ask) -> None:
+async def _check_advertised(server: Address, advertised: Sequence[Address], security: Security, client_id: str) -> None:
     failures: list[str] = []
     for host, port in advertised:
         if (host, port) == server:
             return
-        _, failure = await _asked(host, port, security, ask)
+        _, failure = await _asked(host, port, security, client_id)
         if failure is None:
             return
         failures.append(f"{host}:{port}: {failure}")
@@ -62,10 +63,15 @@ async def _check_advertised(server: Address, advertised: Sequence[Address], secu
         )
 
 
-async def _asked(host: str, port: int, security: Security, ask: Ask) -> tuple[Sequence[Address], str | None]:
+async def _asked(host: str, port: int, security: Security, client_id: str) -> tuple[Sequence[Address], str | None]:
     """The brokers that a server names, or why it cannot be asked."""
     try:
-        return await ask(host, port), None
+        connection = await create_conn(host, port, client_id=client_id, **security.client_options())
+        try:
+            metadata = await connection.send(MetadataRequest([]))
+            return [(broker[1], broker[2]) for broker in metadata.brokers], None
+        finally:
+            await connection.close()
     # RuntimeError is what aiokafka's errors are; the others are a SCRAM exchange that a server spoils.
     except (OSError, RuntimeError, ValueError, LookupError) as error:
         return (), await _reason(error, host, port, security)

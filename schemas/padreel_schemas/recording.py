@@ -231,7 +231,7 @@ class Recording:
         count = 0
         video_path = self.path / VIDEO
         try:
-            with _open(video_path) as container:
+            with av.open(str(video_path), metadata_errors="replace") as container:
                 for packet in _packets(container.streams.video[0]):
                     if count == len(content.ranks):
                         raise RecordingError(
@@ -283,10 +283,6 @@ class Recording:
         return _Content(stream, ranks, rows, times, pads, warnings)
 
 
-def _open(path: Path) -> InputContainer:
-    return av.open(str(path), metadata_errors="replace")  # nobody reads its texts
-
-
 def _packets(video: AvVideoStream) -> Iterator[Packet]:
     """Yield the stream's packets in decode order without the empty one that ends a demux."""
     container = video.container
@@ -299,7 +295,7 @@ def _packets(video: AvVideoStream) -> Iterator[Packet]:
 def _read_video(path: Path) -> tuple[VideoStream, list[int]]:
     """Return the stream and each packet's display position, from the timestamps alone."""
     try:
-        with _open(path) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # nobody reads its texts
             if not container.streams.video:
                 raise RecordingError(f"{path}: no video stream, expected one")
             video = container.streams.video[0]

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+WAIT_SECONDS = 900.0  # to end what hangs, not to judge what is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,14 @@ class Consumer:
         for _ in self.lines_until_end():
             pass
         return self.process.wait()
+
+
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    """Look again and again until it is so; AssertionError that says `what` never was."""
+    end = time.monotonic() + WAIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.2)
 
 
 @contextmanager

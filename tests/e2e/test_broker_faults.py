@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
@@ -9,18 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.broker import Broker
 from deploy.local.properties import Listener
 from tests.conftest import TopicNames
 from tests.dataset_reading import by_session, shards
-from tests.e2e.processes import Consumer, Rig, consumer, shim
+from tests.e2e.processes import Consumer, Rig, consumer, shim, wait_for
 from tests.e2e.proxy import Proxy, proxy
 from tests.e2e.streams import demo_flags, messages, numbers_shown, publish, streams
 
 pytestmark = pytest.mark.broker
 
 CUT_SECONDS = 60.0  # more than the group's session timeout: the group gives the partition up meanwhile
+DOWN_SECONDS = 5.0  # beside what starting it takes
 BEHIND = "BEHIND"
 
 
@@ -44,6 +48,32 @@ def own_broker(cable: Proxy, tmp_path_factory: pytest.TempPathFactory, broker: s
     node.stop()
 
 
+def offsets_told(broker: str, group: str) -> int:
+    """How many records a group says it has read, of all topics."""
+
+    async def ask() -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+        await admin.start()
+        try:
+            told = await admin.list_consumer_group_offsets(group)
+        finally:
+            await admin.close()
+        return sum(max(0, one.offset) for one in told.values())
+
+    return asyncio.run(ask())
+
+
+def published(broker: str, topic: str) -> int:
+    """How many records partition 0 of a topic holds."""
+
+    async def ask() -> int:
+        async with AIOKafkaConsumer(bootstrap_servers=broker) as reader:
+            (end,) = (await reader.end_offsets([TopicPartition(topic, 0)])).values()
+            return int(end)
+
+    return asyncio.run(ask())
+
+
 def finish(running: Consumer) -> None:
     running.process.send_signal(signal.SIGTERM)
     assert running.finish() == 0, running.lines[-5:]
@@ -64,10 +94,11 @@ def test_a_network_that_is_cut_for_a_minute(
     direct.create_topics(partitions=2)
     behind = Rig(f"127.0.0.1:{cable.port}", topics.frames, topics.pads)
     made, later = streams("one"), streams("two")
-    publish(direct.broker, messages(topics, made, until=45))
+    first_half = list(messages(topics, made, until=45))
+    publish(direct.broker, first_half)
     with consumer(demo_flags(behind, tmp_path / "out", "cut")) as running:
         running.await_line(event="shard open", partition=1)
-        time.sleep(2)  # so that the first half is read
+        wait_for(lambda: offsets_told(direct.broker, "cut") == len(first_half), "the first half is read")
         cable.cut()
         publish(direct.broker, [*messages(topics, made, since=45), *messages(topics, later)])
         time.sleep(CUT_SECONDS)
@@ -87,9 +118,9 @@ def test_a_broker_that_restarts_while_a_rig_records(own_broker: Broker, topics: 
     with consumer(demo_flags(rig, tmp_path / "out", "restart")) as running:
         running.await_line(event="shard open")
         playing.start()
-        time.sleep(5)
+        wait_for(lambda: published(rig.broker, rig.frames) >= 150, "a quarter of the session is published")
         own_broker.stop()
-        time.sleep(5)
+        time.sleep(DOWN_SECONDS)
         own_broker.start()
         playing.join()
         running.await_episodes(1)

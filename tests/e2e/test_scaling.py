@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,11 @@ from padreel.dataset import points
 from padreel.dataset.commit_log import CommitLog
 from tests.conftest import TopicNames
 from tests.dataset_reading import by_session, shards
-from tests.e2e.processes import Consumer, Rig, consumer
+from tests.e2e.processes import WAIT_SECONDS, Consumer, Rig, consumer, wait_for
 from tests.e2e.streams import demo_flags, messages, numbers_shown, publish, streams
 from tests.shard_world import snapshot
 
 PARTITIONS = 4
-WAIT_SECONDS = 900.0  # to end what hangs
 
 
 @pytest.fixture
@@ -28,13 +25,6 @@ def rig(broker: str, topics: TopicNames) -> Rig:
     made = Rig(broker, topics.frames, topics.pads)
     made.create_topics(partitions=PARTITIONS)
     return made
-
-
-def until(is_so: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not is_so():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.2)
 
 
 def follow(running: Consumer) -> threading.Thread:
@@ -87,23 +77,23 @@ def test_consumers_join_and_leave_in_the_middle_of_sessions(rig: Rig, topics: To
 
     with consumer(flags) as first, consumer(flags) as second:
         reading = follow(first), follow(second)
-        until(lambda: sorted(assigned(first) + assigned(second)) == list(range(PARTITIONS)), "both have partitions")
+        wait_for(lambda: sorted(assigned(first) + assigned(second)) == list(range(PARTITIONS)), "both have partitions")
         send(names[:4], to=45)
         with consumer(flags) as third:
             reading_third = follow(third)
-            until(
+            wait_for(
                 lambda: sorted(assigned(first) + assigned(second) + assigned(third)) == list(range(PARTITIONS)),
                 "all three have partitions",
             )
             send(names[:4], since=45)
             send(names[4:8], to=45)
-            until(lambda: episodes(output) == 4, "the first four sessions")
+            wait_for(lambda: episodes(output) == 4, "the first four sessions")
             stop(third, reading_third)
         send(names[4:8], since=45)
-        until(lambda: episodes(output) == 8, "the next four, of which the third consumer had read a half")
+        wait_for(lambda: episodes(output) == 8, "the next four, of which the third consumer had read a half")
         stop(first, reading[0])
         send(names[8:])
-        until(lambda: episodes(output) == 12, "all sessions")
+        wait_for(lambda: episodes(output) == 12, "all sessions")
         assert assigned(second) == list(range(PARTITIONS))
         stop(second, reading[1])
     check(output, names)
@@ -120,19 +110,19 @@ def test_a_consumer_that_stood_still_past_its_session_timeout(
     publish(rig.broker, [one for name in names[:3] for one in messages(topics, streams(name))])
     with consumer(flags, {points.VARIABLE: point}) as slow:
         reading_slow = follow(slow)
-        until(lambda: stands(slow.process.pid), "the first consumer stands still")
+        wait_for(lambda: stands(slow.process.pid), "the first consumer stands still")
         with consumer(flags) as quick:
             reading_quick = follow(quick)
-            until(lambda: assigned(quick) == list(range(PARTITIONS)), "the second one has every partition")
-            until(lambda: episodes(output) == 3 and len(events(quick, "shard open")) >= PARTITIONS, "its sessions")
+            wait_for(lambda: assigned(quick) == list(range(PARTITIONS)), "the second one has every partition")
+            wait_for(lambda: episodes(output) == 3 and len(events(quick, "shard open")) >= PARTITIONS, "its sessions")
             before = {path.name: snapshot(path) for path in output.glob("partition-*")}
             os.kill(slow.process.pid, signal.SIGCONT)
-            until(lambda: len(events(slow, "assigned")) == 2, "the first one is a member again")
-            until(lambda: sorted(assigned(slow) + assigned(quick)) == list(range(PARTITIONS)), "they share")
-            until(lambda: bool(events(slow, "fenced")), "it has learnt of the fence")
+            wait_for(lambda: len(events(slow, "assigned")) == 2, "the first one is a member again")
+            wait_for(lambda: sorted(assigned(slow) + assigned(quick)) == list(range(PARTITIONS)), "they share")
+            wait_for(lambda: bool(events(slow, "fenced")), "it has learnt of the fence")
             assert unchanged(before, output)
             publish(rig.broker, [one for name in names[3:] for one in messages(topics, streams(name))])
-            until(lambda: episodes(output) == len(names), "the later sessions")
+            wait_for(lambda: episodes(output) == len(names), "the later sessions")
             stop(quick, reading_quick)
         stop(slow, reading_slow)
     check(output, names)
@@ -151,7 +141,7 @@ def test_a_consumer_that_is_killed_while_partitions_move(
     publish(rig.broker, [one for name in names for one in messages(topics, made[name], until=45)])
     with consumer(flags, {points.VARIABLE: f"{point}:2:kill"}) as first:
         reading_first = follow(first)
-        until(
+        wait_for(
             lambda: len(events(first, "shard open")) == PARTITIONS or not reading_first.is_alive(),
             "the first one has every partition, or is dead already",
         )
@@ -160,7 +150,7 @@ def test_a_consumer_that_is_killed_while_partitions_move(
             reading_first.join(WAIT_SECONDS)
             assert first.process.wait(WAIT_SECONDS) == -signal.SIGKILL
             publish(rig.broker, [one for name in names for one in messages(topics, made[name], since=45)])
-            until(lambda: episodes(output) == len(names), "all sessions")
+            wait_for(lambda: episodes(output) == len(names), "all sessions")
             stop(second, reading_second)
     check(output, names)
 

@@ -13,7 +13,7 @@ from padreel.model import Record
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import SessionInfo, VideoFrame, VideoStream
 from tests.properties.chain import GAME, Topics
-from tests.video_source import START_CODE, Source, annex_b, encode, moving_pictures
+from tests.video_source import START_CODE, Source, annex_b, encode, moving_pictures, stream_block
 
 ROUNDS = int(os.environ.get("PADREEL_HOSTILE_ROUNDS", "40"))
 FIRST_SEED = int(os.environ.get("PADREEL_HOSTILE_SEED", "0"))
@@ -98,22 +98,6 @@ def source(size: tuple[int, int] = (64, 48)) -> Source:
 @cache
 def start_codes() -> Source:
     return annex_b(source())
-
-
-def stream_block(of: Source) -> VideoStream:
-    stream = of.stream
-    return VideoStream(
-        codec="h264",
-        width=stream.width,
-        height=stream.height,
-        fps_num=stream.fps,
-        fps_den=1,
-        extradata=stream.extradata,
-        color_range=stream.color_range,
-        color_space=stream.color_space,
-        color_primaries=stream.color_primaries,
-        color_transfer=stream.color_transfer,
-    )
 
 
 @dataclass(slots=True)

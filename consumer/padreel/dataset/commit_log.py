@@ -179,20 +179,19 @@ class CommitLog:
 
     def last(self) -> Entry | None:
         """The last commit, None in an empty log. A listing may be stale (NFS): names beyond it are probed."""
-        files.probe("before fold", self._folder)
-        numbers = {int(match[1]) for name in os.listdir(self._folder) if (match := _NAME.fullmatch(name))}
-        tail = max(numbers, default=-1)
-        if len(numbers) != tail + 1:
-            missing = next(n for n in range(tail) if n not in numbers)
-            if not self.exists(missing):
-                raise CorruptShardError(
-                    f"{self._shard / commit_path(missing)}: missing, though commit {tail} exists; commits are never "
-                    "deleted: restore it from a copy of the shard"
-                )
-        last = self.read(tail) if tail >= 0 else None
-        while (found := self.read(tail + 1)) is not None:
-            last, tail = found, tail + 1
-        files.probe("after fold", self._folder)
+        with files.announced("fold", self._folder):
+            numbers = {int(match[1]) for name in os.listdir(self._folder) if (match := _NAME.fullmatch(name))}
+            tail = max(numbers, default=-1)
+            if len(numbers) != tail + 1:
+                missing = next(n for n in range(tail) if n not in numbers)
+                if not self.exists(missing):
+                    raise CorruptShardError(
+                        f"{self._shard / commit_path(missing)}: missing, though commit {tail} exists; commits are "
+                        "never deleted: restore it from a copy of the shard"
+                    )
+            last = self.read(tail) if tail >= 0 else None
+            while (found := self.read(tail + 1)) is not None:
+                last, tail = found, tail + 1
         return last
 
     def sync(self) -> None:

@@ -1,7 +1,7 @@
 """The few file operations that everything durable here is made of.
 
-Each announces itself to `probe` just before and just after it happened, under a name of `points.OPERATIONS`, so that a
-test can stop the world there, from inside or from another process (see `points`). In production `probe` does nothing.
+Each is `announced`, just before and just after it happened, under a name of `points.OPERATIONS`, so that a test can
+stop the world there, from inside or from another process (see `points`). In production `probe` does nothing.
 Any of them may raise OSError; none of them retries.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from padreel.dataset import points
@@ -27,53 +27,55 @@ def _silent(point: str, path: Path) -> None:
 probe: points.Probe = points.from_environment(os.environ) or _silent
 
 
+@contextlib.contextmanager
+def announced(operation: str, path: Path) -> Iterator[None]:
+    """Tell `probe` before and, unless it raised, after what is done in the block."""
+    probe(f"before {operation}", path)
+    yield
+    probe(f"after {operation}", path)
+
+
 def write_durable(path: Path, data: bytes) -> None:
     """Create `path` (never an existing one), write `data` and fsync the file. The folder is not fsynced."""
-    probe("before write", path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        probe("before fsync", path)
-        os.fsync(descriptor)
-        probe("after fsync", path)
-    except OSError:
-        # A full disk must not be left fuller by every attempt.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-    finally:
-        os.close(descriptor)
-    probe("after write", path)
+    with announced("write", path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+            with announced("fsync", path):
+                os.fsync(descriptor)
+        except OSError:
+            # A full disk must not be left fuller by every attempt.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
 
 
 def link_once(source: Path, target: Path, operation: str = "link") -> None:
     """Give `source` the name `target` too; FileExistsError if that name is taken."""
-    probe(f"before {operation}", target)
-    os.link(source, target)
-    probe(f"after {operation}", target)
+    with announced(operation, target):
+        os.link(source, target)
 
 
 def rename(source: Path, target: Path, operation: str = "rename") -> None:
     """Move `source` to `target`, atomically, in place of what is there."""
-    probe(f"before {operation}", target)
-    os.replace(source, target)
-    probe(f"after {operation}", target)
+    with announced(operation, target):
+        os.replace(source, target)
 
 
 def unlink(path: Path, operation: str = "unlink") -> None:
     """Remove a file; one that is gone already is fine."""
-    probe(f"before {operation}", path)
-    path.unlink(missing_ok=True)
-    probe(f"after {operation}", path)
+    with announced(operation, path):
+        path.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path, operation: str = "rmdir") -> None:
     """Remove an empty folder; OSError (ENOENT, ENOTEMPTY) as the system says."""
-    probe(f"before {operation}", path)
-    path.rmdir()
-    probe(f"after {operation}", path)
+    with announced(operation, path):
+        path.rmdir()
 
 
 def make_folder(path: Path) -> None:
@@ -92,22 +94,20 @@ def make_folders(paths: Iterable[Path], top: Path) -> None:
     wanted = {one for path in paths for one in (path, *path.parents) if top in one.parents}
     for path in sorted(wanted):
         if not path.is_dir():
-            probe("before mkdir", path)
-            path.mkdir(exist_ok=True)
-            probe("after mkdir", path)
+            with announced("mkdir", path):
+                path.mkdir(exist_ok=True)
     for parent in sorted({path.parent for path in wanted}):
         fsync_folder(parent)
 
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
-    probe("before fsync", path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    probe("after fsync", path)
+    with announced("fsync", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def exists(path: Path) -> bool:

@@ -47,9 +47,8 @@ class PublishFolder:
         self._staging = shard / STAGING
         files.make_folders([self._staging], shard)
         self.path = self._staging / f"{_PREFIX}{uuid4().hex}"
-        files.probe("before mkdir", self.path)
-        self.path.mkdir()
-        files.probe("after mkdir", self.path)
+        with files.announced("mkdir", self.path):
+            self.path.mkdir()
 
     def fence(self) -> None:
         """Take every other writer's publish folder away; when this returns, their half-done publishing fails.

@@ -73,16 +73,14 @@ class Stage:
         if effect.span in self._spans:
             raise ValueError(f"span {effect.span} is open already")
         path = self._fresh("video")
-        files.probe("before stage", path)
-        self._spans[effect.span] = _Span(SpanWriter(path, effect.stream), effect.stream)
-        files.probe("after stage", path)
+        with files.announced("stage", path):
+            self._spans[effect.span] = _Span(SpanWriter(path, effect.stream), effect.stream)
 
     def append(self, effect: AppendUnit) -> None:
         """Mux one access unit, in decode order."""
         span = self._spans[effect.span]
-        files.probe("before stage", span.writer.path)
-        span.writer.append(effect.index, effect.idr, effect.unit)
-        files.probe("after stage", span.writer.path)
+        with files.announced("stage", span.writer.path):
+            span.writer.append(effect.index, effect.idr, effect.unit)
         if effect.idr:
             span.keyframes.append(effect.index)
 
@@ -139,15 +137,13 @@ class Stage:
     def _finish_video(self, span: _Span, draft: EpisodeDraft, written: list[Path]) -> StagedFile:
         """The span's mp4, complete and durable, without the GOPs before the first unit."""
         path = span.writer.path
-        files.probe("before stage", path)
-        span.writer.close()
-        files.probe("after stage", path)
+        with files.announced("stage", path):
+            span.writer.close()
         if draft.first_unit > 0:
             kept = self._fresh("video")
             written.append(kept)
-            files.probe("before stage", kept)
-            keep_from(path, kept, draft.first_unit, span.stream)
-            files.probe("after stage", kept)
+            with files.announced("stage", kept):
+                keep_from(path, kept, draft.first_unit, span.stream)
             files.unlink(path)
             path = kept
         return _durable("video", path)
@@ -174,10 +170,8 @@ def gamepad_file(events: Sequence[bytes]) -> bytes:
 
 def _durable(kind: FileKind, path: Path) -> StagedFile:
     """Fsync a file that FFmpeg wrote, and take its digest."""
-    files.probe("before fsync", path)
-    with path.open("rb") as file:
+    with files.announced("fsync", path), path.open("rb") as file:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256")
         size = file.tell()
-    files.probe("after fsync", path)
     return StagedFile(kind, path.name, digest.hexdigest(), size)
