@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 
 from padreel.core.action import (
-    AXES,
-    BUTTONS,
-    OBSERVATION_NAMES,
     ActionBinding,
     ActionDefinition,
     ActionEncoder,
     ActionLayoutEntry,
     ActionMappingProfile,
-    BoolArray,
-    FloatArray,
     GameClass,
     GameDefinition,
     Kind,
     build_action_layout,
     collect_actions_by_class,
+)
+from padreel.core.pad import (
+    AXES,
+    BUTTONS,
+    OBSERVATION_NAMES,
+    BoolArray,
+    FloatArray,
     decode_states,
     encode_observation,
 )
@@ -36,7 +38,7 @@ def game_of(*classes: tuple[str, list[tuple[str, Kind]]]) -> GameDefinition:
         "game",
         "",
         tuple(
-            GameClass(name, name, tuple(ActionDefinition(action, action, kind) for action, kind in actions))
+            GameClass(name, tuple(ActionDefinition(action, kind) for action, kind in actions))
             for name, actions in classes
         ),
     )
@@ -45,7 +47,8 @@ def game_of(*classes: tuple[str, list[tuple[str, Kind]]]) -> GameDefinition:
 def profile_of(
     class_ids: tuple[str, ...] = ("all",), game_id: str = "game", **actions: tuple[ActionBinding, ...]
 ) -> ActionMappingProfile:
-    return ActionMappingProfile(game_id, class_ids, "pad", {"leftx": 0.7, "left_trigger": 0.3}, actions)
+    thresholds = {"leftx": 0.7, "left_trigger": 0.3}
+    return ActionMappingProfile(game_id, class_ids, "pad", actions, axis_button_thresholds=thresholds)
 
 
 def pad(*pressed: str, **axes: float) -> tuple[FloatArray, BoolArray]:
@@ -72,7 +75,7 @@ OTHER_STICK = ActionBinding("stick", "right_stick")
 
 
 def combo(*parts: ActionBinding) -> ActionBinding:
-    return ActionBinding("combo", parts=parts)
+    return ActionBinding("combo", controls=parts)
 
 
 def test_controls_have_the_ids_of_sdl3() -> None:
@@ -171,8 +174,9 @@ def test_the_layout_follows_the_profile_and_unmapped_actions_stay_zero() -> None
         ActionLayoutEntry("push", "digital", 2, 1),
         ActionLayoutEntry("walk", "vector2", 3, 2),
     )
-    assert encoder.layout == build_action_layout(game, ("b", "a"))
-    assert [action.id for action in collect_actions_by_class(game, ("b", "a"))] == ["lean", "pull", "push", "walk"]
+    actions = collect_actions_by_class(game.classes, ("b", "a"))
+    assert [action.id for action in actions] == ["lean", "pull", "push", "walk"]
+    assert list(encoder.layout) == build_action_layout(actions)
     assert encoder.names == ("lean", "pull", "push", "walk.x", "walk.y")
     axes, buttons = pad("south", leftx=1.0, left_trigger=1.0)
     assert encoder.encode(axes, buttons).tolist() == [[0, 0, 1, 0, 0]]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from padreel.core.action import AXES, ActionBinding
+from padreel.core.action import ActionBinding
+from padreel.core.pad import AXES
 from padreel.errors import ProfileError
 from padreel.profiles import load_action_mapping_profile, load_game_definition
 
@@ -58,13 +59,13 @@ def test_the_recorded_mapping_is_read_whole(recordings: Path) -> None:
     assert not profile.complete
     assert profile.axis_button_thresholds["left_trigger"] == 0.3
     assert profile.axis_button_thresholds["leftx"] == 0.5
-    assert profile.actions["jump"] == (ActionBinding("button", "east"), ActionBinding("button", "north"))
-    assert profile.actions["walk_right"] == (ActionBinding("axis", "leftx", direction="positive"),)
-    assert profile.actions["shield"][1] == ActionBinding("trigger", "right_trigger", threshold=0.3)
-    assert profile.actions["taunt"] == ()
-    (combo,) = profile.actions["shield_grab"]
+    assert profile.bindings_by_action["jump"] == (ActionBinding("button", "east"), ActionBinding("button", "north"))
+    assert profile.bindings_by_action["walk_right"] == (ActionBinding("axis", "leftx", direction="positive"),)
+    assert profile.bindings_by_action["shield"][1] == ActionBinding("trigger", "right_trigger", threshold=0.3)
+    assert profile.bindings_by_action["taunt"] == ()
+    (combo,) = profile.bindings_by_action["shield_grab"]
     assert combo.type == "combo"
-    assert combo.parts == (
+    assert combo.controls == (
         ActionBinding("button", "south"),
         ActionBinding("axis_button", "left_trigger", direction="positive"),
     )
@@ -74,8 +75,8 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     profile = load_action_mapping_profile(write(tmp_path, mapping_with("[{type: trigger, control: left_trigger}]")))
 
     assert profile.axis_button_thresholds == dict.fromkeys(AXES, 0.5)
-    assert profile.actions["steer"] == (ActionBinding("axis", "leftx", direction="any"),)
-    assert profile.actions["honk"] == (ActionBinding("trigger", "left_trigger", threshold=0.5),)
+    assert profile.bindings_by_action["steer"] == (ActionBinding("axis", "leftx", direction="any"),)
+    assert profile.bindings_by_action["honk"] == (ActionBinding("trigger", "left_trigger", threshold=0.5),)
     assert (profile.complete, profile.button_base) == (False, 0)
     assert load_game_definition(write(tmp_path, GAME)).display_name == ""
 
@@ -83,7 +84,9 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 def test_unknown_fields_are_ignored(tmp_path: Path) -> None:
     text = "schema_version: 7\nmood: fine\n" + mapping_with("[{type: button, control: north, colour: red}]")
 
-    assert load_action_mapping_profile(write(tmp_path, text)).actions["honk"] == (ActionBinding("button", "north"),)
+    assert load_action_mapping_profile(write(tmp_path, text)).bindings_by_action["honk"] == (
+        ActionBinding("button", "north"),
+    )
 
 
 @pytest.mark.parametrize(("text", "complete"), [("true", True), ("True", True), ("false", False), ("no", False)])

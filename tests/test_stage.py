@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from padreel.core.action import (
-    OBSERVATION_NAMES,
     ActionBinding,
     ActionDefinition,
     ActionEncoder,
@@ -24,6 +23,7 @@ from padreel.core.action import (
     GameClass,
     GameDefinition,
 )
+from padreel.core.pad import OBSERVATION_NAMES
 from padreel.dataset import files, layout
 from padreel.dataset.layout import DatasetSpec
 from padreel.dataset.remux import SpanWriter
@@ -39,17 +39,17 @@ START_NS = 5_000_000_000_000
 
 
 def encoder(*, one_slot: bool = False) -> ActionEncoder:
-    actions = [ActionDefinition("attack", "Attack", "digital")]
+    actions = [ActionDefinition("attack", "digital")]
     if not one_slot:
-        actions.append(ActionDefinition("move", "Move", "vector2"))
+        actions.append(ActionDefinition("move", "vector2"))
     bindings = {
         "attack": (ActionBinding("button", "south"),),
         "move": (ActionBinding("stick", "left_stick"),),
     }
     return ActionEncoder(
-        GameDefinition("game", "Game", (GameClass("main", "Main", tuple(actions)),)),
+        GameDefinition("game", "Game", (GameClass("main", tuple(actions)),)),
         ActionMappingProfile(
-            "game", ("main",), "pad", {}, {action.id: bindings[action.id] for action in actions}, complete=True
+            "game", ("main",), "pad", {action.id: bindings[action.id] for action in actions}, complete=True
         ),
     )
 

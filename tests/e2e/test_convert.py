@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from padreel.convert import ConversionResult, convert_sessions
-from padreel.core.action import AXES, BUTTONS
+from padreel.core.pad import AXES, BUTTONS
 from padreel.errors import InputError, RootMismatchError
 from padreel.settings import ConvertSettings
 from padreel_schemas.v1.gamepad_pb2 import GamepadState

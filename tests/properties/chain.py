@@ -54,14 +54,14 @@ _LATER_NS = 10**16
 
 
 def _encoder() -> ActionEncoder:
-    actions = (ActionDefinition("attack", "Attack", "digital"), ActionDefinition("move", "Move", "vector2"))
+    actions = (ActionDefinition("attack", "digital"), ActionDefinition("move", "vector2"))
     bindings = {
         "attack": (ActionBinding("button", "south"),),
         "move": (ActionBinding("stick", "left_stick"),),
     }
     return ActionEncoder(
-        GameDefinition(GAME, "Game", (GameClass("main", "Main", actions),)),
-        ActionMappingProfile(GAME, ("main",), "pad", {}, bindings, complete=True),
+        GameDefinition(GAME, "Game", (GameClass("main", actions),)),
+        ActionMappingProfile(GAME, ("main",), "pad", bindings, complete=True),
     )
 
 

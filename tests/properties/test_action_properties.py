@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from padreel.core.action import AXES, BUTTONS, ActionEncoder, decode_states, encode_observation
+from padreel.core.action import ActionEncoder
+from padreel.core.pad import AXES, BUTTONS, decode_states, encode_observation
 from padreel.core.profile import parse_action_mapping, parse_game_definition
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 

@@ -27,47 +27,23 @@ Thresholds are compared as float32, which is what axes are: an axis sent as 0.7 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
-from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
-from padreel.errors import ProfileError
-from padreel_schemas.v1 import gamepad_pb2
-
-BUTTONS: Final = (
-    "south",
-    "east",
-    "west",
-    "north",
-    "back",
-    "guide",
-    "start",
-    "left_stick",
-    "right_stick",
-    "left_shoulder",
-    "right_shoulder",
-    "dpad_up",
-    "dpad_down",
-    "dpad_left",
-    "dpad_right",
-    "misc1",
-    "right_paddle1",
-    "left_paddle1",
-    "right_paddle2",
-    "left_paddle2",
-    "touchpad",
+from padreel.core.pad import (
+    AXES,
+    BUTTONS,
+    STICKS,
+    BoolArray,
+    FloatArray,
+    GamepadSnapshot,
+    row_count,
+    snapshot_arrays,
 )
-"""Names of SDL3's gamepad buttons; a name's position is the button's id."""
+from padreel.errors import ProfileError
 
-AXES: Final = ("leftx", "lefty", "rightx", "righty", "left_trigger", "right_trigger")
-"""Names of SDL3's gamepad axes; a name's position is the axis' index."""
-
-TRIGGERS: Final = ("left_trigger", "right_trigger")
-STICKS: Final[Mapping[str, tuple[int, int]]] = {"left_stick": (0, 1), "right_stick": (2, 3)}
-OBSERVATION_NAMES: Final = AXES + BUTTONS
 DEFAULT_THRESHOLD: Final = 0.5
 
 Kind = Literal["digital", "analog", "trigger", "vector2"]
@@ -76,17 +52,14 @@ Direction = Literal["positive", "negative", "any"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 DIRECTIONS: Final[tuple[Direction, ...]] = get_args(Direction)
 
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
-
 
 @dataclass(frozen=True, slots=True)
 class ActionDefinition:
-    """One action of a game."""
+    """One action of a game. `label` is for people; a definition without one has its id there."""
 
     id: str
-    label: str
     kind: Kind
+    label: str = ""
     description: str = ""
 
 
@@ -95,8 +68,8 @@ class GameClass:
     """A set of actions that are available together, say one character's."""
 
     id: str
-    label: str
     actions: tuple[ActionDefinition, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,31 +85,31 @@ class GameDefinition:
 class ActionBinding:
     """One way to perform an action with the pad, or one part of a combo.
 
-    `control` names a button, axis or stick, and is empty for a combo; `parts` are a combo's, of type `button` or
-    `axis_button`; `direction` counts for `axis` and `axis_button`, `threshold` for `trigger`.
+    `control` names a button, axis or stick, and is empty for a combo; `controls` are a combo's parts, of type `button`
+    or `axis_button`; `direction` counts for `axis` and `axis_button`, `threshold` for `trigger`.
     """
 
     type: BindingType
     control: str = ""
     direction: Direction = "any"
     threshold: float = DEFAULT_THRESHOLD
-    parts: tuple[ActionBinding, ...] = ()
+    controls: tuple[ActionBinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ActionMappingProfile:
     """How one player's pad performs a game's actions.
 
-    `axis_button_thresholds` has every axis. `button_base` is the id that `south` has in the recorded payloads: 0, or 1
-    for recordings and profiles that were made for a converter whose table of buttons starts at 1.
+    An axis that `axis_button_thresholds` lacks has 0.5. `button_base` is the id that `south` has in the recorded
+    payloads: 0, or 1 for recordings and profiles that were made for a converter whose table of buttons starts at 1.
     """
 
     game_id: str
     class_ids: tuple[str, ...]
     profile_name: str
-    axis_button_thresholds: Mapping[str, float]
-    actions: Mapping[str, tuple[ActionBinding, ...]]
+    bindings_by_action: Mapping[str, Sequence[ActionBinding]]
     complete: bool = False
+    axis_button_thresholds: Mapping[str, float] = field(default_factory=dict)
     button_base: int = 0
 
 
@@ -150,20 +123,39 @@ class ActionLayoutEntry:
     size: int
 
 
-def collect_actions_by_class(game: GameDefinition, class_ids: Sequence[str]) -> tuple[ActionDefinition, ...]:
+def collect_actions_by_class(game_classes: Iterable[GameClass], class_ids: Sequence[str]) -> list[ActionDefinition]:
     """The actions of `class_ids`, flattened, in the vector's order. Raises ProfileError for an unknown class."""
-    return tuple(action for game_class in _classes(game, class_ids) for action in game_class.actions)
+    return [action for game_class in _classes(game_classes, class_ids) for action in game_class.actions]
 
 
-def build_action_layout(game: GameDefinition, class_ids: Sequence[str]) -> tuple[ActionLayoutEntry, ...]:
-    """Lay out the action vector, one entry per action. Raises ProfileError for an unknown class."""
+def build_action_layout(actions: Iterable[ActionDefinition]) -> list[ActionLayoutEntry]:
+    """Lay out the action vector, one entry per action, in their order."""
     layout: list[ActionLayoutEntry] = []
     start = 0
-    for action in collect_actions_by_class(game, class_ids):
+    for action in actions:
         size = 2 if action.kind == "vector2" else 1
         layout.append(ActionLayoutEntry(action.id, action.kind, start, size))
         start += size
-    return tuple(layout)
+    return layout
+
+
+def encode_action_vector(
+    layout: Sequence[ActionLayoutEntry],
+    bindings_by_action: Mapping[str, Sequence[ActionBinding]],
+    snapshot: GamepadSnapshot,
+    *,
+    axis_button_thresholds: Mapping[str, float] | None = None,
+    button_base: int = 0,
+) -> FloatArray:
+    """The action vector of one snapshot, (slots,) float32.
+
+    The two options are what a profile says in the fields of the same names; a whole episode is faster in one call of
+    `ActionEncoder.encode`.
+    """
+    axes, buttons, _ = snapshot_arrays([snapshot], button_base=button_base)
+    pads = _Pads(axes, buttons, _thresholds(axis_button_thresholds or {}))
+    vector: FloatArray = _encode(layout, bindings_by_action, pads)[0]
+    return vector
 
 
 class ActionEncoder:
@@ -180,91 +172,76 @@ class ActionEncoder:
         _check_profile(game, profile, source)
         self.game = game
         self.profile = profile
-        self.layout = build_action_layout(game, profile.class_ids)
+        self.layout = tuple(build_action_layout(collect_actions_by_class(game.classes, profile.class_ids)))
         self.names = _slot_names(game, profile.class_ids, source)
         self.size = len(self.names)
         self.button_base = profile.button_base
-        thresholds = profile.axis_button_thresholds
-        self._thresholds = [np.float32(thresholds.get(axis, DEFAULT_THRESHOLD)) for axis in AXES]
+        self._thresholds = _thresholds(profile.axis_button_thresholds)
 
     def encode(self, axes: FloatArray, buttons: BoolArray) -> FloatArray:
         """Action vectors, (n, size) float32, of n snapshots: axes (n, 6) float32, buttons (n, 21) bool."""
-        rows = _row_count(axes, buttons)
-        vectors = np.zeros((rows, self.size), dtype=np.float32)
-        for entry in self.layout:
-            bindings = self.profile.actions.get(entry.action_id, ())
-            if not bindings:
-                continue
-            slots = vectors[:, entry.start : entry.start + entry.size]
-            if entry.kind == "vector2":
-                stick = next((binding for binding in bindings if binding.type == "stick"), None)
-                if stick is not None:
-                    slots[:] = axes[:, STICKS[stick.control]]
-            else:
-                levels = [self._level(binding, axes, buttons) for binding in bindings]
-                slots[:, 0] = _combine(entry.kind, levels)
-        return vectors
-
-    def _level(self, binding: ActionBinding, axes: FloatArray, buttons: BoolArray) -> FloatArray:
-        """The binding's level per snapshot, (n,) float32; the module's docstring defines it."""
-        if binding.type == "button":
-            return buttons[:, BUTTONS.index(binding.control)].astype(np.float32)
-        if binding.type == "axis":
-            return _directed(axes[:, AXES.index(binding.control)], binding.direction)
-        if binding.type == "trigger":
-            value = axes[:, AXES.index(binding.control)]
-            return np.where(value >= np.float32(binding.threshold), value, np.float32(0))
-        if binding.type == "combo":
-            pressed: BoolArray = np.logical_and.reduce([self._pressed(part, axes, buttons) for part in binding.parts])
-            return pressed.astype(np.float32)
-        return np.zeros(len(axes), dtype=np.float32)
-
-    def _pressed(self, part: ActionBinding, axes: FloatArray, buttons: BoolArray) -> BoolArray:
-        """Whether a combo's part is pressed, (n,) bool."""
-        if part.type == "button":
-            return buttons[:, BUTTONS.index(part.control)]
-        axis = AXES.index(part.control)
-        value = axes[:, axis]
-        if part.direction == "any":
-            value = np.abs(value)
-        elif part.direction == "negative":
-            value = -value
-        pressed: BoolArray = value >= self._thresholds[axis]
-        return pressed
+        return _encode(self.layout, self.profile.bindings_by_action, _Pads(axes, buttons, self._thresholds))
 
 
-def decode_states(
-    payloads: Sequence[bytes], *, button_base: int = 0
-) -> tuple[FloatArray, BoolArray, tuple[tuple[int, ...], ...]]:
-    """Read serialised `GamepadState` payloads into arrays.
+class _Pads(NamedTuple):
+    """Snapshots to encode, and the threshold of each axis in a combo."""
 
-    Returns axes (n, 6) float32, buttons (n, 21) bool, and per payload the scancodes of the keys that are down. An axis
-    that a payload lacks is 0; axes beyond the sixth and buttons beyond the table are left out, they stay in the raw
-    payload. `button_base` is subtracted from the button ids (see `ActionMappingProfile`).
-
-    Raises ValueError that names the payload which is no `GamepadState`.
-    """
-    axes = np.zeros((len(payloads), len(AXES)), dtype=np.float32)
-    buttons = np.zeros((len(payloads), len(BUTTONS)), dtype=np.bool_)
-    keys: list[tuple[int, ...]] = []
-    for row, payload in enumerate(payloads):
-        try:
-            state = gamepad_pb2.GamepadState.FromString(payload)
-        except DecodeError as error:
-            raise ValueError(f"payload {row} of {len(payloads)} is no GamepadState: {error}") from error
-        values = state.axes[: len(AXES)]
-        axes[row, : len(values)] = values
-        for button in state.pressed_buttons:
-            if button_base <= button < button_base + len(BUTTONS):
-                buttons[row, button - button_base] = True
-        keys.append(tuple(state.pressed_keys))
-    return axes, buttons, tuple(keys)
+    axes: FloatArray
+    buttons: BoolArray
+    thresholds: Sequence[np.float32]
 
 
-def encode_observation(axes: FloatArray, buttons: BoolArray) -> FloatArray:
-    """The raw pad as vectors, (n, 27) float32 with the slots of `OBSERVATION_NAMES`; buttons are 0 or 1."""
-    _row_count(axes, buttons)
-    return np.concatenate([axes, buttons], axis=1, dtype=np.float32)
+def _thresholds(given: Mapping[str, float]) -> list[np.float32]:
+    return [np.float32(given.get(axis, DEFAULT_THRESHOLD)) for axis in AXES]
+
+
+def _encode(
+    layout: Sequence[ActionLayoutEntry], bindings_by_action: Mapping[str, Sequence[ActionBinding]], pads: _Pads
+) -> FloatArray:
+    """Action vectors, (n, slots) float32."""
+    rows = row_count(pads.axes, pads.buttons)
+    vectors = np.zeros((rows, sum(entry.size for entry in layout)), dtype=np.float32)
+    for entry in layout:
+        bindings = bindings_by_action.get(entry.action_id, ())
+        if not bindings:
+            continue
+        slots = vectors[:, entry.start : entry.start + entry.size]
+        if entry.kind == "vector2":
+            stick = next((binding for binding in bindings if binding.type == "stick"), None)
+            if stick is not None:
+                slots[:] = pads.axes[:, STICKS[stick.control]]
+        else:
+            slots[:, 0] = _combine(entry.kind, [_level(binding, pads) for binding in bindings])
+    return vectors
+
+
+def _level(binding: ActionBinding, pads: _Pads) -> FloatArray:
+    """The binding's level per snapshot, (n,) float32; the module's docstring defines it."""
+    if binding.type == "button":
+        return pads.buttons[:, BUTTONS.index(binding.control)].astype(np.float32)
+    if binding.type == "axis":
+        return _directed(pads.axes[:, AXES.index(binding.control)], binding.direction)
+    if binding.type == "trigger":
+        value = pads.axes[:, AXES.index(binding.control)]
+        return np.where(value >= np.float32(binding.threshold), value, np.float32(0))
+    if binding.type == "combo":
+        pressed: BoolArray = np.logical_and.reduce([_pressed(part, pads) for part in binding.controls])
+        return pressed.astype(np.float32)
+    return np.zeros(len(pads.axes), dtype=np.float32)
+
+
+def _pressed(part: ActionBinding, pads: _Pads) -> BoolArray:
+    """Whether a combo's part is pressed, (n,) bool."""
+    if part.type == "button":
+        return pads.buttons[:, BUTTONS.index(part.control)]
+    axis = AXES.index(part.control)
+    value = pads.axes[:, axis]
+    if part.direction == "any":
+        value = np.abs(value)
+    elif part.direction == "negative":
+        value = -value
+    pressed: BoolArray = value >= pads.thresholds[axis]
+    return pressed
 
 
 def _directed(value: FloatArray, direction: Direction) -> FloatArray:
@@ -289,20 +266,11 @@ def _combine(kind: Kind, levels: Iterable[FloatArray]) -> FloatArray:
     return value
 
 
-def _row_count(axes: FloatArray, buttons: BoolArray) -> int:
-    rows = len(axes)
-    if axes.shape != (rows, len(AXES)) or buttons.shape != (rows, len(BUTTONS)):
-        raise ValueError(
-            f"axes are {axes.shape} and buttons {buttons.shape}, expected (n, {len(AXES)}) and (n, {len(BUTTONS)})"
-        )
-    return rows
-
-
-def _classes(game: GameDefinition, class_ids: Sequence[str]) -> list[GameClass]:
-    by_id = {game_class.id: game_class for game_class in game.classes}
+def _classes(game_classes: Iterable[GameClass], class_ids: Sequence[str]) -> list[GameClass]:
+    by_id = {game_class.id: game_class for game_class in game_classes}
     for class_id in class_ids:
         if class_id not in by_id:
-            raise ProfileError(f"class {class_id!r} is not defined by game {game.game_id!r}, which has {_list(by_id)}")
+            raise ProfileError(f"class {class_id!r} is not defined by the game, which has {_list(by_id)}")
     return [by_id[class_id] for class_id in class_ids]
 
 
@@ -313,11 +281,11 @@ def _check_profile(game: GameDefinition, profile: ActionMappingProfile, source: 
             "give the mapping and the definition of one game"
         )
     try:
-        _classes(game, profile.class_ids)
+        _classes(game.classes, profile.class_ids)
     except ProfileError as error:
         raise ProfileError(f"{source}: class_ids: {error}") from error
     defined = {action.id for game_class in game.classes for action in game_class.actions}
-    for action_id in profile.actions:
+    for action_id in profile.bindings_by_action:
         if action_id not in defined:
             raise ProfileError(
                 f"{source}: action {action_id!r} is not defined by game {game.game_id!r}, which has {_list(defined)}"
@@ -325,7 +293,9 @@ def _check_profile(game: GameDefinition, profile: ActionMappingProfile, source: 
 
 
 def _slot_names(game: GameDefinition, class_ids: Sequence[str], source: str) -> tuple[str, ...]:
-    placed = [(game_class.id, action) for game_class in _classes(game, class_ids) for action in game_class.actions]
+    placed = [
+        (game_class.id, action) for game_class in _classes(game.classes, class_ids) for action in game_class.actions
+    ]
     ids = [action.id for _, action in placed]
     names: list[str] = []
     for class_id, action in placed:

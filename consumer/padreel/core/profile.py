@@ -10,13 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from padreel.core.action import (
-    AXES,
-    BUTTONS,
     DEFAULT_THRESHOLD,
     DIRECTIONS,
     KINDS,
-    STICKS,
-    TRIGGERS,
     ActionBinding,
     ActionDefinition,
     ActionMappingProfile,
@@ -25,6 +21,7 @@ from padreel.core.action import (
     GameClass,
     GameDefinition,
 )
+from padreel.core.pad import AXES, BUTTONS, STICKS, TRIGGERS
 from padreel.errors import ProfileError
 
 _BINDINGS: Final[Mapping[str, BindingType]] = {
@@ -89,7 +86,7 @@ def parse_action_mapping(data: object, source: str, *, button_base: int = 0) -> 
         class_ids=class_ids,
         profile_name=_optional_text(root, "profile_name", source),
         axis_button_thresholds=_axis_button_thresholds(root, source),
-        actions=actions,
+        bindings_by_action=actions,
         complete=_truth(root, "complete", source),
         button_base=button_base,
     )
@@ -111,8 +108,8 @@ def _game_class(entry: object, where: str, source: str) -> GameClass:
         if kind is None:
             _fail(f"{place}: kind", _found(action_fields, "kind"), _one_of(KINDS))
         label = _optional_text(action_fields, "label", place) or action_id
-        actions.append(ActionDefinition(action_id, label, kind, _optional_text(action_fields, "description", place)))
-    return GameClass(class_id, _optional_text(fields, "label", where) or class_id, tuple(actions))
+        actions.append(ActionDefinition(action_id, kind, label, _optional_text(action_fields, "description", place)))
+    return GameClass(class_id, tuple(actions), _optional_text(fields, "label", where) or class_id)
 
 
 def _axis_button_thresholds(root: Mapping[object, object], source: str) -> dict[str, float]:
@@ -145,7 +142,7 @@ def _binding(item: object, where: str) -> ActionBinding:
         )
         if not parts:
             _fail(f"{where}: controls", "empty", "at least one part")
-        return ActionBinding(kind, parts=parts)
+        return ActionBinding(kind, controls=parts)
     control = _control(fields, kind, where)
     where = f"{where}: control {control!r}"
     if kind == "axis":

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from padreel.core.action import OBSERVATION_NAMES, ActionEncoder
+from padreel.core.action import ActionEncoder
+from padreel.core.pad import OBSERVATION_NAMES
 from padreel.model import Schema
 
 CODEBASE_VERSION = "v3.0"

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from padreel.core.action import ActionEncoder, decode_states, encode_observation
+from padreel.core.action import ActionEncoder
+from padreel.core.pad import decode_states, encode_observation
 from padreel.dataset import layout
 from padreel.dataset.layout import DatasetSpec
 from padreel.model import EpisodeDraft
