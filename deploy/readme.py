@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from padreel.metrics import Metrics
-from padreel.settings import ConsumerSettings, configuration_table
+from padreel.options import configuration_table
+from padreel.settings import ConsumerSettings
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 # The generated part ends where the next paragraph begins.

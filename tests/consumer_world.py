@@ -15,7 +15,8 @@ import padreel.writer
 from padreel.consumer import Clock, Consumer
 from padreel.metrics import Metrics
 from padreel.model import Topic
-from padreel.settings import ConsumerSettings, load
+from padreel.options import load
+from padreel.settings import ConsumerSettings
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
 from tests.fakes import FakeBroker, FakeDisk, FakeSource
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from padreel.__main__ import cli, consume
 from padreel.errors import BrokerError
-from padreel.settings import ConsumerSettings, options_of
+from padreel.options import options_of
+from padreel.settings import ConsumerSettings
 
 REQUIRED = {
     "--bootstrap-servers": "127.0.0.1:9092",

@@ -19,7 +19,8 @@ import padreel_shim.cli as shim
 from padreel.__main__ import cli, consume
 from padreel.errors import SettingsError
 from padreel.logs import configure_logging
-from padreel.settings import BrokerSettings, ConsumerSettings, configuration_table, load, options_of
+from padreel.options import configuration_table, load, options_of
+from padreel.settings import BrokerSettings, ConsumerSettings
 from padreel_schemas.security import HELP, SECRETS, Security, SecurityError, checked_security, variable
 from padreel_shim.options import Target
 from padreel_shim.producer import RigProducer

@@ -7,14 +7,8 @@ from pydantic import ValidationError
 
 from padreel.errors import SettingsError
 from padreel.model import Schema
-from padreel.settings import (
-    ConsumerSettings,
-    ConvertSettings,
-    Size,
-    configuration_table,
-    load,
-    options_of,
-)
+from padreel.options import configuration_table, load, options_of
+from padreel.settings import ConsumerSettings, ConvertSettings, Size
 
 GIVEN: dict[str, object] = {
     "bootstrap_servers": "127.0.0.1:9092",

@@ -12,16 +12,14 @@ from typing import Any, TypeVar
 import click
 
 from padreel.errors import PadreelError, SettingsError
+from padreel.options import Option, load, options_of
 from padreel.settings import (
     ConsumerSettings,
     ConvertSettings,
     DeadLettersSettings,
-    Option,
     ReplaySettings,
     Settings,
     SkipSettings,
-    load,
-    options_of,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,13 +96,13 @@ def consume(**values: object) -> None:
 def convert(**values: object) -> None:
     """Convert a folder of recorded sessions into one dataset, without a broker."""
     settings = _load(ConvertSettings, values)
-    from padreel.convert import convert_sessions
+    from padreel.convert import convert as convert_folder
     from padreel.logs import configure_logging, log_episode
 
     configure_logging(settings.log_format)
-    result = convert_sessions(settings, log_episode)
+    result = convert_folder(settings, log_episode)
     click.echo(
-        f"{len(result.converted)} sessions converted, {len(result.skipped)} skipped: "
+        f"{len(result.converted_sessions)} sessions converted, {len(result.skipped_sessions)} skipped: "
         f"{result.episodes} episodes, {result.frames} frames in {settings.output_root}"
     )
 

@@ -1,247 +1,213 @@
-"""`padreel convert`: recorded session folders through the same pipeline, without a broker.
-
-Each folder is read as the records that a rig would have published, so what comes out is, row for row and packet for
-packet, what the Kafka path makes of it. The offsets in the log are positions in that imagined topic pair.
-"""
+"""`padreel convert` and `padreel.convert_sessions`: recorded session folders into one dataset, without a broker."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from uuid import uuid4
+from typing import Any, Literal
 
-import structlog
-
-from padreel.core.decode import Decoder, DecodeRules, session_name
-from padreel.core.pipeline import Limits, Pipeline
-from padreel.dataset.layout import DatasetSpec, SkippedSession
-from padreel.dataset.root import RootIdentity, open_root
-from padreel.dataset.shard import Committed, Shard
-from padreel.dataset.spec import dataset_spec
-from padreel.errors import InputError, RootMismatchError, UndecodableError
-from padreel.model import Effect, PartitionState, Record, Rejected, Schema, SessionRejection
-from padreel.settings import ConvertSettings
-from padreel_schemas.key import session_key
-from padreel_schemas.recording import PADS, SYNC, PublishedRecord, Recording, RecordingError
-
-_BATCH = 256  # records per step: what is held in memory at a time
-
-_log = structlog.get_logger("padreel.convert")
+from padreel.conversion import Conversion, Outcome, check, key_of, open_output, schema_of
+from padreel.core.action import ActionMappingProfile, GameDefinition
+from padreel.dataset.shard import Committed
+from padreel.dataset.spec import spec_of
+from padreel.errors import InputError, RootMismatchError
+from padreel.options import load
+from padreel.profiles import load_action_mapping_profile, load_game_definition
+from padreel.recordings import collect_session_dirs, validate_session_dir
+from padreel.settings import ConversionSettings, ConvertSettings
+from padreel_schemas.recording import Recording, RecordingError
 
 
-@dataclass(slots=True)
+class ConvertedDataset:
+    """The dataset that was written, as lerobot's LeRobotDataset, which is imported and opened at the first use.
+
+    `root` and `repo_id` answer at once. Anything else raises ImportError where lerobot is not installed.
+    """
+
+    def __init__(self, root: Path, repo_id: str) -> None:
+        self.root, self.repo_id = root, repo_id
+        self._opened: Any = None
+
+    def _dataset(self) -> Any:
+        if self._opened is None:
+            try:
+                from lerobot.datasets.lerobot_dataset import LeRobotDataset
+            except ImportError as error:
+                raise ImportError(
+                    f"{self.root} is complete; to open it here, lerobot is needed: pip install 'padreel[lerobot]'"
+                ) from error
+            self._opened = LeRobotDataset(self.repo_id, root=self.root)
+        return self._opened
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copies and pickles asks for is not lerobot's
+            raise AttributeError(name)
+        return getattr(self._dataset(), name)
+
+    def __len__(self) -> int:
+        return len(self._dataset())
+
+    def __getitem__(self, index: int) -> Any:
+        return self._dataset()[index]
+
+    def __repr__(self) -> str:
+        return f"ConvertedDataset(root={str(self.root)!r}, repo_id={self.repo_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
 class ConversionResult:
-    """What became of the folders. `skipped` says why; `episodes` and `frames` are the dataset's."""
+    """What became of the sessions, by name in the order of the folders; of those that were skipped, why.
 
-    converted: list[str] = field(default_factory=list)
-    skipped: list[SkippedSession] = field(default_factory=list)
-    episodes: int = 0
-    frames: int = 0
+    A session of which only a part could be used is in both. The dataset and its figures take no part in equality.
+    """
 
-
-def collect_session_dirs(session_root: Path) -> list[Path]:
-    """The immediate child folders of `session_root`, sorted by name. Raises InputError where there is none."""
-    try:
-        found = sorted(path for path in session_root.iterdir() if path.is_dir())
-    except OSError as error:
-        raise InputError(f"--session-root: {session_root}: {error.strerror or error}") from error
-    if not found:
-        raise InputError(f"--session-root: {session_root} has no folder in it; expected one per recorded session")
-    return found
+    converted_sessions: tuple[str, ...] = ()
+    skipped_sessions: Mapping[str, str] = field(default_factory=dict)
+    dataset: ConvertedDataset | None = field(default=None, compare=False, repr=False)
+    episodes: int = field(default=0, compare=False)
+    frames: int = field(default=0, compare=False)
 
 
 def convert_sessions(
+    *,
+    session_root: Path | str,
+    game_definition: GameDefinition,
+    action_mapping: ActionMappingProfile,
+    output_root: Path | str,
+    repo_id: str,
+    task: str,
+    max_pre_action_seconds: float | None = None,
+    strict: bool = False,
+    max_episode_seconds: float = 900.0,
+    columns: Literal["full", "minimal"] = "full",
+    idle_deadzone: float = 0.1,
+    on_episode: Callable[[str, int], None] | None = None,
+) -> ConversionResult:
+    """Convert every session below `session_root` into one LeRobot dataset at `output_root`.
+
+    The video is stream-copied. Every option means what the flag of `padreel convert` with its name means; `on_episode`
+    is called with a session's name and the episode's index as soon as that episode can be loaded.
+
+    A session that cannot be converted is skipped and listed with its reason; with `strict` the first one raises
+    InputError. InputError is also raised when none can be converted, RootMismatchError when the output root is not
+    empty, ProfileError where game and action mapping do not belong together, SettingsError for an option out of its
+    range.
+    """
+    settings = load(
+        ConversionSettings,
+        {
+            "session_root": session_root,
+            "output_root": output_root,
+            "repo_id": repo_id,
+            "task": task,
+            "max_pre_action_seconds": max_pre_action_seconds,
+            "strict": strict,
+            "max_episode_seconds": max_episode_seconds,
+            "columns": columns,
+            "idle_deadzone": idle_deadzone,
+            "button_base": action_mapping.button_base,
+        },
+    )
+
+    def tell(committed: Committed) -> None:
+        if on_episode is not None and committed.key is not None and committed.episode_index is not None:
+            on_episode(committed.key.rpartition("@")[0], committed.episode_index)
+
+    return run(settings, game_definition, action_mapping, tell)
+
+
+def convert(
     settings: ConvertSettings, on_episode: Callable[[Committed], None] = lambda committed: None
 ) -> ConversionResult:
-    """Convert every session below `settings.session_root` into one dataset at `settings.output_root`.
+    """What the command does. Raises what `convert_sessions` does."""
+    game = load_game_definition(settings.game_definition)
+    profile = load_action_mapping_profile(settings.action_mapping, button_base=settings.button_base)
+    return run(settings, game, profile, on_episode, str(settings.action_mapping))
 
-    A session that cannot be converted is skipped and listed with its reason; with `settings.strict` the first one
-    raises InputError. InputError is also raised when none can be converted, RootMismatchError when the output root is
-    not empty.
-    """
-    result = ConversionResult()
-    valid = list(_valid(settings, result))
+
+def run(
+    settings: ConversionSettings,
+    game: GameDefinition,
+    profile: ActionMappingProfile,
+    on_episode: Callable[[Committed], None],
+    source: str = "action mapping",
+) -> ConversionResult:
+    """Convert the sessions of `settings`; `source` names the profile in messages."""
+    outcome = Outcome()
+    valid = list(_valid(settings, outcome))
     if not valid:
-        raise InputError(f"--session-root: {settings.session_root}: no session can be converted: {_reasons(result)}")
-    schema = _schema(valid[0])
-    spec = dataset_spec(settings, schema)
-    _open_output(settings.output_root, spec)
-    shard = Shard.open(
-        settings.output_root,
-        dataset=spec,
-        writer=f"convert-{uuid4().hex[:8]}",
-        group="",
-        cluster_id="",
-        frames_topic="",
-        pads_topic="",
-        partition=0,
-        partitions=1,
-    )
-    with closing(shard):
-        conversion = _Conversion(settings, spec, shard, result, on_episode)
-        for recording in valid:
-            if _schema(recording) == schema:
-                conversion.feed(recording)
+        raise InputError(f"--session-root: {settings.session_root}: no session can be converted: {_reasons(outcome)}")
+    schema = schema_of(valid[0][0])
+    spec = spec_of(settings, schema, game, profile, source)
+    _refuse_filled(settings.output_root)
+    with closing(open_output(settings.output_root, spec)) as shard:
+        conversion = Conversion(settings, spec, shard, outcome, on_episode)
+        for recording, key in valid:
+            if schema_of(recording) == schema:
+                _feed(conversion, recording, key)
             else:
-                detail = f"{recording.path}: {_schema(recording)}; the first session has {schema}"
-                _skip(settings, result, recording.name, "schema", detail)
-        conversion.finish()
-    return result
+                detail = f"{recording.path}: {schema_of(recording)}; the first session has {schema}"
+                outcome.skip(recording.name, "schema", detail, strict=settings.strict)
+        shard.write_session_lists(outcome.converted, outcome.skipped)
+        totals = shard.totals
+        if not totals.episodes:
+            raise InputError(f"--session-root: {settings.session_root}: no frame is left: {_reasons(outcome)}")
+    return ConversionResult(
+        tuple(outcome.converted),
+        _by_session(outcome),
+        ConvertedDataset(settings.output_root, settings.repo_id),
+        totals.episodes,
+        totals.rows,
+    )
 
 
-def _valid(settings: ConvertSettings, result: ConversionResult) -> Iterator[Recording]:
+def _feed(conversion: Conversion, recording: Recording, key: bytes) -> None:
+    try:
+        conversion.feed(recording, key)
+    except RecordingError as error:  # the folder changed while it was read
+        raise InputError(f"session {recording.name}: {error}") from error
+
+
+def _valid(settings: ConversionSettings, outcome: Outcome) -> Iterator[tuple[Recording, bytes]]:
+    """The sessions that can be read, with their keys."""
     for path in collect_session_dirs(settings.session_root):
         recording = Recording(path)
+        missing = validate_session_dir(path).missing_files
+        if missing:
+            detail = f"missing required files: {', '.join(missing)}"
+            outcome.skip(recording.name, "invalid", detail, strict=settings.strict)
+            continue
         try:
-            session_key(recording.name, "0")
-            recording.check()
-        except ValueError as error:
-            _skip(settings, result, recording.name, "name", f"{path}: {error}")
+            key = key_of(recording)
+            check(recording)
         except RecordingError as error:
-            _skip(settings, result, recording.name, "invalid", str(error))
+            reason, detail = "invalid", str(error)
+        except OSError as error:
+            reason, detail = "invalid", f"{path}: cannot be read: {error.strerror or error}"
+        except ValueError as error:
+            reason, detail = "name", f"{path}: {error}"
         else:
-            for warning in recording.warnings:
-                _log.warning("repaired", session=recording.name, detail=warning)
-            yield recording
+            yield recording, key
+            continue
+        outcome.skip(recording.name, reason, detail, strict=settings.strict)
 
 
-def _skip(settings: ConvertSettings, result: ConversionResult, session: str, reason: str, detail: str) -> None:
-    session, detail = _writable(session), _writable(detail)
-    if settings.strict:
-        raise InputError(f"session {session}: {detail}")
-    _log.warning("skipped", session=session, reason=reason, detail=detail)
-    result.skipped.append(SkippedSession(session, reason, detail))
+def _reasons(outcome: Outcome) -> str:
+    return "; ".join(f"{one.session}: {one.detail}" for one in outcome.skipped)
 
 
-def _writable(text: str) -> str:
-    """Text with names of files in it, which may be any bytes, as info.json and the log can hold it."""
-    return text.encode(errors="backslashreplace").decode()
+def _by_session(outcome: Outcome) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in outcome.skipped:
+        found[one.session] = f"{found[one.session]}; {one.detail}" if one.session in found else one.detail
+    return found
 
 
-def _reasons(result: ConversionResult) -> str:
-    return "; ".join(one.detail for one in result.skipped)
-
-
-def _schema(recording: Recording) -> Schema:
-    stream = recording.stream
-    return Schema(stream.codec, stream.width, stream.height, round(stream.fps_num / (stream.fps_den or 1)))
-
-
-def _open_output(output_root: Path, spec: DatasetSpec) -> None:
+def _refuse_filled(output_root: Path) -> None:
     if output_root.exists() and (not output_root.is_dir() or any(output_root.iterdir())):
         raise RootMismatchError(
             f"--output-root: {output_root}: found something there, expected a folder that is empty or not there; "
             "remove it or name another"
         )
-    identity = RootIdentity(
-        cluster_id="",
-        frames_topic="",
-        pads_topic="",
-        partitions=1,
-        group="",
-        schema=spec.schema,
-        columns=spec.columns,
-        game_id=spec.game_id,
-        class_ids=spec.class_ids,
-        action_names=spec.encoder.names,
-    )
-    open_root(output_root, identity)
-
-
-class _Conversion:
-    """Feeds sessions one after the other to one pipeline, as one partition pair would bring them."""
-
-    def __init__(
-        self,
-        settings: ConvertSettings,
-        spec: DatasetSpec,
-        shard: Shard,
-        result: ConversionResult,
-        on_episode: Callable[[Committed], None],
-    ) -> None:
-        self._settings, self._shard, self._result, self._on_episode = settings, shard, result, on_episode
-        self._pipeline = Pipeline(settings.rules(spec.schema, spec.game_id), Limits(), PartitionState())
-        self._decoder = Decoder(DecodeRules(idle_deadzone=settings.idle_deadzone))
-        self._episodes: dict[str, int] = {}  # of the session in hand, by name
-        self._rejections: list[SessionRejection] = []
-
-    def feed(self, recording: Recording) -> None:
-        """Convert one session; its episodes are committed when this returns."""
-        key = session_key(recording.name, _run(recording))
-        self._episodes, self._rejections = {}, []
-        faults: list[Rejected] = []
-        records = recording.records()
-        try:
-            while batch := list(islice(records, _BATCH)):
-                faults += self._read(key, batch)
-        except RecordingError as error:  # the folder changed while it was read
-            raise InputError(f"session {recording.name}: {error}") from error
-        for fault in faults[:3]:
-            _log.warning("record rejected", session=recording.name, reason=str(fault.reason), detail=fault.detail)
-        if recording.name in self._episodes:
-            self._result.converted.append(recording.name)
-        if self._rejections:
-            detail = f"{recording.path}: {self._rejections[0].detail}"
-            _skip(self._settings, self._result, recording.name, str(self._rejections[0].reason), detail)
-        elif recording.name not in self._episodes:
-            detail = (
-                f"{recording.path}: no frame is left; {len(faults)} records rejected, the rest idle or without an IDR"
-            )
-            _skip(self._settings, self._result, recording.name, "no_rows", detail)
-
-    def _read(self, key: bytes, batch: list[PublishedRecord]) -> list[Rejected]:
-        at = self._pipeline.at
-        frames = [
-            Record(at.frames + i, 0, key, record.value)
-            for i, record in enumerate(record for record in batch if record.topic == "frames")
-        ]
-        pads = [
-            Record(at.pads + i, 0, key, record.value)
-            for i, record in enumerate(record for record in batch if record.topic == "pads")
-        ]
-        frame_items, pad_items = self._decoder.frames(frames), self._decoder.pads(pads)
-        self._pipeline.read_pads(pad_items, at.pads + len(pads), 0)
-        self._pipeline.read_frames(frame_items, at.frames + len(frames), 0)
-        self._apply(self._pipeline.effects())
-        return [item for item in (*frame_items, *pad_items) if isinstance(item, Rejected)]
-
-    def _apply(self, effects: Sequence[Effect]) -> None:
-        try:
-            done = self._shard.apply(effects)
-        except UndecodableError as error:
-            self._shard.reject(str(error))
-            self._apply(())
-        else:
-            for committed in done:
-                self._note(committed)
-
-    def _note(self, committed: Committed) -> None:
-        self._rejections += committed.rejections
-        if committed.key is not None:
-            name = session_name(committed.key)
-            self._episodes[name] = self._episodes.get(name, 0) + 1
-            self._on_episode(committed)
-
-    def finish(self) -> None:
-        """Account for what is left and write the two lists of sessions."""
-        if (commit := self._pipeline.progress()) is not None:
-            self._shard.apply([commit])
-        self._shard.write_session_lists(self._result.converted, self._result.skipped)
-        totals = self._shard.totals
-        self._result.episodes, self._result.frames = totals.episodes, totals.rows
-        if not totals.episodes:
-            raise InputError(
-                f"--session-root: {self._settings.session_root}: no frame is left: {_reasons(self._result)}"
-            )
-
-
-def _run(recording: Recording) -> str:
-    """A run id that is the same whenever the same folder is converted."""
-    digest = hashlib.sha256()
-    for name in (SYNC, PADS):
-        digest.update((recording.path / name).read_bytes())
-    return digest.hexdigest()[:16]

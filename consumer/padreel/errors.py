@@ -32,8 +32,8 @@ class ProfileError(SettingsError):
     """A game definition or action mapping is unusable; names file, action and control."""
 
 
-class InputError(PadreelError):
-    """A session folder is unusable; names the file and what was found and expected."""
+class InputError(PadreelError, ValueError):
+    """A session folder is unusable; names the file and what was found and expected. A ValueError to callers."""
 
 
 class BrokerError(PadreelError):

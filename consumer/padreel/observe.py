@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from padreel import __version__
 from padreel.core.decode import session_name
 from padreel.dataset.shard import Committed
 from padreel.kafka.events import Batch, Pair
@@ -15,6 +14,7 @@ from padreel.logs import log_episode
 from padreel.metrics import Metrics
 from padreel.model import DeadLetter, Rejected, Topic
 from padreel.settings import ConsumerSettings
+from padreel.version import __version__
 from padreel.writer import Failure
 
 if TYPE_CHECKING:

@@ -18,17 +18,17 @@ from padreel.core.profile import parse_action_mapping, parse_game_definition
 from padreel.errors import ProfileError
 
 
-def load_game_definition(path: Path) -> GameDefinition:
+def load_game_definition(path: Path | str) -> GameDefinition:
     """Read a game definition. Raises ProfileError that names the file and what is wrong in it."""
-    return parse_game_definition(_load(path), str(path))
+    return parse_game_definition(_load(Path(path)), str(path))
 
 
-def load_action_mapping_profile(path: Path, *, button_base: int = 0) -> ActionMappingProfile:
+def load_action_mapping_profile(path: Path | str, *, button_base: int = 0) -> ActionMappingProfile:
     """Read an action mapping. Raises ProfileError that names the file, the action and the control.
 
     `button_base` is 1 for recordings or profiles made for a converter whose table of buttons starts at 1.
     """
-    return parse_action_mapping(_load(path), str(path), button_base=button_base)
+    return parse_action_mapping(_load(Path(path)), str(path), button_base=button_base)
 
 
 _TYPES: Final = ("int", "float", "bool", "null", "timestamp")

@@ -1,18 +1,15 @@
 """Every setting of `padreel`: flag, environment variable, default and help, in one place.
 
-The commands' options and the documentation's table are generated from the fields here. A setting is read from its
-flag, else from its environment variable, else it has its default; it is validated once, by `load`.
+The commands' options and the documentation's table are generated from the fields here, by `padreel.options`. A setting
+is read from its flag, else from its environment variable, else it has its default; it is validated once.
 """
 
 from __future__ import annotations
 
 import re
-import types
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -21,14 +18,11 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from padreel.core.pipeline import Limits
 from padreel.core.rules import Rules
-from padreel.errors import SettingsError
 from padreel.model import Schema
 from padreel_schemas.security import HELP as SECURITY_HELP
 from padreel_schemas.security import PLAINTEXT, SECRETS, Mechanism, Protocol, Security, checked_security, variable
@@ -112,11 +106,16 @@ class Settings(BaseModel):
     )
 
 
-class DatasetSettings(Settings):
-    """What `consume` and `convert` have in common."""
+class GameSettings(Settings):
+    """The two files that say what an action is."""
 
     game_definition: Path = _setting("YAML file that defines the game's actions.", metavar="FILE")
     action_mapping: Path = _setting("YAML file that maps the gamepad to those actions.", metavar="FILE")
+
+
+class OutputSettings(Settings):
+    """What is written, and where."""
+
     output_root: Path = _setting("Folder the dataset is written to.", metavar="DIR")
     repo_id: str = _setting("The dataset's LeRobot repo id.", metavar="OWNER/NAME", min_length=1)
     task: str = _setting("Task of sessions that bring none of their own.", min_length=1)
@@ -160,6 +159,10 @@ class DatasetSettings(Settings):
         """What info.json keeps of the settings, JSON-able: those that decide what rows there are."""
         names = ("task", "max_pre_action_seconds", "max_episode_seconds", "columns", "idle_deadzone", "button_base")
         return {"strict": False, **{name: getattr(self, name) for name in names}}
+
+
+class DatasetSettings(OutputSettings, GameSettings):
+    """What `consume` and `convert` have in common."""
 
 
 class BrokerSettings(Settings):
@@ -262,14 +265,18 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
         return {**super().recorded(), "session_timeout_seconds": self.session_timeout_seconds}
 
 
-class ConvertSettings(DatasetSettings):
-    """Settings of `padreel convert`."""
+class ConversionSettings(OutputSettings):
+    """What a conversion needs beside a game and an action mapping."""
 
     session_root: Path = _setting("Folder whose immediate child folders are recorded sessions.", metavar="DIR")
     strict: bool = _setting("Fail at the first invalid session instead of skipping it.", False)
 
     def recorded(self) -> dict[str, object]:
         return {**super().recorded(), "strict": self.strict}
+
+
+class ConvertSettings(ConversionSettings, DatasetSettings):
+    """Settings of `padreel convert`."""
 
 
 class SkipSettings(BrokerSettings):
@@ -301,92 +308,3 @@ class ReplaySettings(DeadLettersSettings):
     output_root: Path = _setting(
         "Folder that the shards are in: what is in one of their episodes is not published again.", metavar="DIR"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting as a person meets it.
-
-    A secret has no `flag`: it is in the environment alone. `default` is None where there is none or the setting is
-    required.
-    """
-
-    name: str
-    flag: str | None
-    env: str
-    help: str
-    metavar: str | None
-    choices: tuple[str, ...]
-    default: str | None
-    required: bool
-    is_switch: bool
-
-
-def options_of(settings: type[Settings]) -> list[Option]:
-    """The options of a command, those that must be given first."""
-    found = [_option(name, field) for name, field in settings.model_fields.items()]
-    return sorted(found, key=lambda option: not option.required)
-
-
-def _option(name: str, field: FieldInfo) -> Option:
-    extra = field.json_schema_extra
-    assert isinstance(extra, dict)
-    required = field.is_required()
-    default = None if required or field.default is None or field.default is False else str(field.default)
-    return Option(
-        name=name,
-        flag=None if name in SECRETS else "--" + name.replace("_", "-"),
-        env=str(extra["env"]) or f"PADREEL_{name.upper()}",
-        help=field.description or "",
-        metavar=str(extra["metavar"]) or None,
-        choices=() if extra["metavar"] else _choices(field.annotation),
-        default="true" if field.default is True else default,
-        required=required,
-        is_switch=field.default is False,
-    )
-
-
-def _choices(annotation: object) -> tuple[str, ...]:
-    if get_origin(annotation) is Literal:
-        return tuple(str(value) for value in get_args(annotation))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(choice for part in get_args(annotation) for choice in _choices(part))
-    return ()
-
-
-def configuration_table(settings: type[Settings]) -> str:
-    """The settings as a Markdown table, for the documentation."""
-    lines = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
-    for option in options_of(settings):
-        values = option.metavar or "|".join(option.choices)
-        flag = f"`{option.flag} {values}".rstrip().replace("|", "\\|") + "`" if option.flag else ""
-        default = "required" if option.required else f"`{option.default}`" if option.default is not None else ""
-        lines.append(f"| {flag} | `{option.env}` | {default} | {option.help} |")
-    return "\n".join(lines) + "\n"
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def load(settings: type[S], values: Mapping[str, object]) -> S:
-    """Validate `values` by field name; a value of None counts as not given.
-
-    Raises SettingsError that names flag and environment variable of everything that is wrong.
-    """
-    try:
-        return settings.model_validate({name: value for name, value in values.items() if value is not None})
-    except ValidationError as error:
-        options = {option.name: option for option in options_of(settings)}
-        problems: dict[str, str] = {}
-        for problem in error.errors(include_url=False):
-            message = problem["msg"].removeprefix("Value error, ")
-            if not problem["loc"]:  # of several settings together, which it names itself
-                problems[""] = message
-                continue
-            name = str(problem["loc"][0])
-            option = options.get(name)
-            where = (f"{option.flag} ({option.env})" if option.flag else option.env) if option else name
-            is_shown = problem["type"] != "missing" and name not in SECRETS
-            found = f": found {problem['input']!r}" if is_shown else ""
-            problems.setdefault(name, f"{where}{found}: {message}")
-        raise SettingsError("\n".join(problems.values())) from None

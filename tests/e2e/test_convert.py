@@ -17,7 +17,8 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from padreel.convert import ConversionResult, convert_sessions
+from padreel.convert import ConversionResult
+from padreel.convert import convert as convert_folder
 from padreel.core.pad import AXES, BUTTONS
 from padreel.errors import InputError, RootMismatchError
 from padreel.settings import ConvertSettings
@@ -41,7 +42,7 @@ def convert(recordings: Path, output: Path, **more: Any) -> ConversionResult:
         "task": "Win the match",
         **more,
     }
-    return convert_sessions(ConvertSettings.model_validate(values))
+    return convert_folder(ConvertSettings.model_validate(values))
 
 
 # ---- what a plain reading of the folder says ----------------------------------------------------------------
@@ -126,14 +127,14 @@ def check_rows(recordings: Path, episode: ReadEpisode, first: int) -> None:
 
 def test_three_sessions_become_one_dataset_and_two_are_named(recordings: Path, tmp_path: Path) -> None:
     result = convert(recordings, tmp_path / "out")
-    assert result.converted == NAMES
-    assert {one.session: one.reason for one in result.skipped} == dict.fromkeys(OTHERS, "schema")
-    for one in result.skipped:
-        assert OTHERS[one.session] in one.detail
-        assert "480x270 at 30" in one.detail
+    assert result.converted_sessions == tuple(NAMES)
+    assert list(result.skipped_sessions) == list(OTHERS)
+    for session, detail in result.skipped_sessions.items():
+        assert OTHERS[session] in detail
+        assert "480x270 at 30" in detail
     kept = read_info(tmp_path / "out")["extensions"]["game_converter"]
     assert kept["converted_sessions"] == NAMES
-    assert [one["session"] for one in kept["skipped_sessions"]] == list(OTHERS)
+    assert {one["session"]: one["reason"] for one in kept["skipped_sessions"]} == dict.fromkeys(OTHERS, "schema")
     assert kept["settings"]["task"] == "Win the match"
     assert kept["game_id"] == "melee"
     episodes = read_episodes(tmp_path / "out")
@@ -186,7 +187,7 @@ def test_lerobot_reads_the_captured_pixels(
     result = convert(recordings, output, max_pre_action_seconds=window)
     sessions = [recordings / "sessions" / name for name in NAMES[: 1 if idle_frames else None]]
     kept = [one for one in sessions if window is None or any(map(is_action, pad_states(one)))]
-    assert result.converted == [one.name for one in kept]
+    assert result.converted_sessions == tuple(one.name for one in kept)
     first_rows = [0 if window is None else first_kept(one, round(window * 1e9)) for one in kept]
     keys = [idr_before(one, row) for one, row in zip(kept, first_rows, strict=True)]
     match gop:

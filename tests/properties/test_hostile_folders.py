@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from padreel.convert import convert_sessions
+from padreel.convert import convert as convert_folder
 from padreel.core.decode import Decoder
 from padreel.errors import InputError, ProfileError
 from padreel.model import Record, Rejected
@@ -177,8 +177,8 @@ def convert(root: Path, output: Path) -> tuple[list[str], list[str]]:
         "repo_id": "tests/hostile",
         "task": "play",
     }
-    result = convert_sessions(ConvertSettings.model_validate(values))
-    return result.converted, [one.session for one in result.skipped]
+    result = convert_folder(ConvertSettings.model_validate(values))
+    return list(result.converted_sessions), list(result.skipped_sessions)
 
 
 def test_a_damaged_session_leaves_the_others_as_they_are(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from padreel.core.action import ActionEncoder
+from padreel.core.action import ActionEncoder, ActionLayoutEntry
 from padreel.core.pad import OBSERVATION_NAMES
 from padreel.model import Schema
 
@@ -166,10 +166,6 @@ def info(
     skipped_count: int,
 ) -> dict[str, Any]:
     """The content of info.json. `converted` and `skipped` may be the last of more; the counts say how many."""
-    layout = [
-        {"action_id": entry.action_id, "kind": entry.kind, "start": entry.start, "size": entry.size}
-        for entry in spec.encoder.layout
-    ]
     return {
         "codebase_version": CODEBASE_VERSION,
         "robot_type": "gamepad",
@@ -190,7 +186,7 @@ def info(
                 "class_ids": list(spec.class_ids),
                 "profile_name": spec.profile_name,
                 "settings": dict(spec.settings),
-                "action_layout": layout,
+                "action_layout": described(spec.encoder.layout),
                 "gamepad_path": GAMEPAD_PATH,
                 "converted_session_count": converted_count,
                 "converted_sessions": list(converted),
@@ -201,6 +197,13 @@ def info(
             }
         },
     }
+
+
+def described(layout: Sequence[ActionLayoutEntry]) -> list[dict[str, Any]]:
+    """The action layout as info.json has it."""
+    return [
+        {"action_id": entry.action_id, "kind": entry.kind, "start": entry.start, "size": entry.size} for entry in layout
+    ]
 
 
 def card(spec: DatasetSpec) -> str:

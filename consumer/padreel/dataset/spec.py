@@ -1,14 +1,14 @@
-"""From settings and the two YAML files to what a dataset is to hold."""
+"""From settings, a game and an action mapping to what a dataset is to hold."""
 
 from __future__ import annotations
 
 import structlog
 
-from padreel.core.action import ActionEncoder
+from padreel.core.action import ActionEncoder, ActionMappingProfile, GameDefinition
 from padreel.dataset.layout import DatasetSpec
 from padreel.model import Schema
 from padreel.profiles import load_action_mapping_profile, load_game_definition
-from padreel.settings import DatasetSettings
+from padreel.settings import DatasetSettings, OutputSettings
 
 _log = structlog.get_logger("padreel.dataset")
 
@@ -17,9 +17,20 @@ def dataset_spec(settings: DatasetSettings, schema: Schema) -> DatasetSpec:
     """What the dataset is to hold, from the settings and the two YAML files. Raises ProfileError."""
     game = load_game_definition(settings.game_definition)
     profile = load_action_mapping_profile(settings.action_mapping, button_base=settings.button_base)
-    encoder = ActionEncoder(game, profile, str(settings.action_mapping))
+    return spec_of(settings, schema, game, profile, str(settings.action_mapping))
+
+
+def spec_of(
+    settings: OutputSettings,
+    schema: Schema,
+    game: GameDefinition,
+    profile: ActionMappingProfile,
+    source: str = "action mapping",
+) -> DatasetSpec:
+    """What the dataset is to hold; `source` names the profile in messages. Raises ProfileError."""
+    encoder = ActionEncoder(game, profile, source)
     if not profile.complete:
-        _log.warning("the action mapping says that it is not complete", file=str(settings.action_mapping))
+        _log.warning("the action mapping says that it is not complete", file=source)
     return DatasetSpec(
         repo_id=settings.repo_id,
         schema=schema,

@@ -22,11 +22,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from padreel import __version__
 from padreel.core.decode import parse_key
 from padreel.errors import BrokerError, DeadLetterError
 from padreel.kafka.reading import Reader
 from padreel.model import DeadLetter, LetterKind, RawRecord, Rejected, SessionRejection, Topic
+from padreel.version import __version__
 
 # A whole record of the frames topic, and room for its headers.
 _MAX_LETTER_BYTES = 64 * 2**20
