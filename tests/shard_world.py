@@ -44,6 +44,7 @@ class TwoSlots:
     names: tuple[str, ...] = ("move.x", "move.y")
     size: int = 2
     layout: tuple[ActionLayoutEntry, ...] = (ActionLayoutEntry("move", "vector2", 0, 2),)
+    key_names: tuple[str, ...] = ()
 
 
 SPEC = DatasetSpec(

@@ -151,4 +151,5 @@ def root_identity(settings: ConsumerSettings, spec: DatasetSpec, cluster: Cluste
         game_id=spec.game_id,
         class_ids=spec.class_ids,
         action_names=spec.encoder.names,
+        key_names=spec.key_names,
     )

@@ -86,6 +86,7 @@ def open_output(output_root: Path, spec: DatasetSpec) -> Shard:
         game_id=spec.game_id,
         class_ids=spec.class_ids,
         action_names=spec.encoder.names,
+        key_names=spec.key_names,
     )
     open_root(output_root, identity)
     return Shard.open(

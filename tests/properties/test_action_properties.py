@@ -15,15 +15,18 @@ from padreel.core.profile import parse_action_mapping, parse_game_definition
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 
 KIND_SLOTS = {"digital": 1, "analog": 1, "trigger": 1, "vector2": 2}
+# As the USB HID usage table numbers them; written by name, in another case, and by number.
+SCANCODES = {"A": 4, "z": 29, "1": 30, "space": 44, "Left Shift": 225, "26": 26, "300": 300}
 STICK_AXES = {"left_stick": ("leftx", "lefty"), "right_stick": ("rightx", "righty")}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A pad as a person would write it down: every axis by name, and the names of the buttons that are down."""
+    """A pad as a person would write it down: every axis by name, the names of the buttons that are down, and keys."""
 
     axes: dict[str, float]
     down: frozenset[str]
+    keys: frozenset[int] = frozenset()
 
 
 def single(value: float) -> float:
@@ -43,6 +46,8 @@ def part_is_pressed(part: dict[str, object], pad: Snapshot, thresholds: dict[str
     control = str(part["control"])
     if part["type"] == "button":
         return control in pad.down
+    if part["type"] == "key":
+        return SCANCODES[control] in pad.keys
     value = pad.axes[control]
     threshold = single(thresholds.get(control, 0.5))
     beyond = {"positive": value >= threshold, "negative": value <= -threshold}
@@ -60,6 +65,8 @@ def level(binding: dict[str, object], pad: Snapshot, thresholds: dict[str, float
     control = str(binding["control"])
     if kind == "button":
         return 1.0 if control in pad.down else 0.0
+    if kind == "key":
+        return 1.0 if SCANCODES[control] in pad.keys else 0.0
     if kind == "axis":
         return directed(pad.axes[control], str(binding.get("direction", "any")))
     if kind == "trigger":
@@ -90,12 +97,15 @@ directions = st.sampled_from(["positive", "negative", "any"])
 thresholds_of_axes = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.7, 1.0])
 buttons = st.sampled_from(BUTTONS)
 axes = st.sampled_from(AXES)
+keys_of_bindings = st.fixed_dictionaries({"type": st.just("key"), "control": st.sampled_from(sorted(SCANCODES))})
 parts = st.one_of(
+    keys_of_bindings,
     st.fixed_dictionaries({"type": st.just("button"), "control": buttons}),
     st.fixed_dictionaries({"type": st.just("axis_button"), "control": axes}, optional={"direction": directions}),
 )
 bindings_of_actions = st.lists(
     st.one_of(
+        keys_of_bindings,
         st.fixed_dictionaries({"type": st.just("button"), "control": buttons}),
         st.fixed_dictionaries({"type": st.just("axis"), "control": axes}, optional={"direction": directions}),
         st.fixed_dictionaries({"type": st.just("stick"), "control": st.sampled_from(sorted(STICK_AXES))}),
@@ -115,6 +125,7 @@ snapshots = st.builds(
     Snapshot,
     st.fixed_dictionaries(dict.fromkeys(AXES, axis_values)),
     st.frozensets(buttons, max_size=5),
+    st.frozensets(st.sampled_from([*SCANCODES.values(), 5, 4_000_000_000]), max_size=4),
 )
 games = st.lists(st.lists(st.sampled_from(sorted(KIND_SLOTS)), min_size=1, max_size=5), min_size=1, max_size=3)
 
@@ -145,6 +156,7 @@ def payload(pad: Snapshot, button_base: int) -> bytes:
     state = GamepadState(
         axes=[pad.axes[axis] for axis in AXES],
         pressed_buttons=[BUTTONS.index(name) + button_base for name in sorted(pad.down)],
+        pressed_keys=sorted(pad.keys),
     )
     return state.SerializeToString()
 
@@ -157,10 +169,10 @@ def test_the_encoder_equals_a_reading_of_the_rules(
     profile = parse_action_mapping(mapping, "mapping.yaml", button_base=button_base)
     encoder = ActionEncoder(parse_game_definition(game, "game.yaml"), profile)
 
-    axes_array, buttons_array, _ = decode_states(
+    axes_array, buttons_array, keys = decode_states(
         [payload(pad, button_base) for pad in pads], button_base=encoder.button_base
     )
-    vectors = encoder.encode(axes_array, buttons_array)
+    vectors = encoder.encode(axes_array, buttons_array, keys)
 
     classes = game["classes"]
     actions = mapping["actions"]
@@ -186,6 +198,8 @@ def test_the_encoder_equals_a_reading_of_the_rules(
     assert vectors.dtype == np.float32
     assert vectors.tolist() == expected
     assert len(set(encoder.names)) == encoder.size
+    if not encoder.scancodes:  # as before there were keys
+        assert encoder.encode(axes_array, buttons_array).tolist() == expected
 
 
 @given(pads=st.lists(snapshots, min_size=1, max_size=5))

@@ -7,6 +7,7 @@ slots, as zeros.
 Every binding has a *level*, from 0 to 1, or from -1 to 1 for an axis in `any` direction:
 
     button    1 while it is down, else 0
+    key       the same, of the keyboard
     axis      positive: max(x, 0); negative: max(-x, 0); any: x
     trigger   x while it is at or above the binding's threshold, else 0
     combo     1 while all parts are pressed, else 0; an `axis_button` part is pressed while its axis is at or beyond the
@@ -26,12 +27,13 @@ Thresholds are compared as float32, which is what axes are: an axis sent as 0.7 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from padreel.core.keys import key_name, scancode
 from padreel.core.pad import (
     AXES,
     BUTTONS,
@@ -47,7 +49,7 @@ from padreel.errors import ProfileError
 DEFAULT_THRESHOLD: Final = 0.5
 
 Kind = Literal["digital", "analog", "trigger", "vector2"]
-BindingType = Literal["button", "axis", "stick", "trigger", "combo", "axis_button"]
+BindingType = Literal["button", "axis", "stick", "trigger", "combo", "axis_button", "key"]
 Direction = Literal["positive", "negative", "any"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 DIRECTIONS: Final[tuple[Direction, ...]] = get_args(Direction)
@@ -83,10 +85,11 @@ class GameDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ActionBinding:
-    """One way to perform an action with the pad, or one part of a combo.
+    """One way to perform an action with pad or keyboard, or one part of a combo.
 
-    `control` names a button, axis or stick, and is empty for a combo; `controls` are a combo's parts, of type `button`
-    or `axis_button`; `direction` counts for `axis` and `axis_button`, `threshold` for `trigger`.
+    `control` names a button, axis or stick, or a key by SDL's name of it or its scancode; it is empty for a combo.
+    `controls` are a combo's parts, of type `button`, `key` or `axis_button`; `direction` counts for `axis` and
+    `axis_button`, `threshold` for `trigger`.
     """
 
     type: BindingType
@@ -150,10 +153,10 @@ def encode_action_vector(
     """The action vector of one snapshot, (slots,) float32.
 
     The two options are what a profile says in the fields of the same names; a whole episode is faster in one call of
-    `ActionEncoder.encode`.
+    `ActionEncoder.encode`. Raises ProfileError where a binding names no key.
     """
-    axes, buttons, _ = snapshot_arrays([snapshot], button_base=button_base)
-    pads = _Pads(axes, buttons, _thresholds(axis_button_thresholds or {}))
+    axes, buttons, keys = snapshot_arrays([snapshot], button_base=button_base)
+    pads = _Pads(axes, buttons, keys, _thresholds(axis_button_thresholds or {}))
     vector: FloatArray = _encode(layout, bindings_by_action, pads)[0]
     return vector
 
@@ -162,7 +165,8 @@ class ActionEncoder:
     """Encodes snapshots of the pad as action vectors of one game and profile.
 
     `layout` and `names` (one per slot: `<id>`, or `<id>.x` and `<id>.y` of a vector2) describe the vector of `size`
-    slots. An id that stands in two of the classes is written `<class>.<id>`.
+    slots. An id that stands in two of the classes is written `<class>.<id>`. `scancodes` are those of all keys that
+    the profile binds, ascending, and `key_names` their names.
 
     Raises ProfileError where profile and game do not belong together: another game id, an unknown class, an action that
     the game does not define. `source` names the profile's file in such a message.
@@ -176,11 +180,22 @@ class ActionEncoder:
         self.names = _slot_names(game, profile.class_ids, source)
         self.size = len(self.names)
         self.button_base = profile.button_base
+        self.scancodes = _bound_scancodes(profile, source)
+        self.key_names = tuple(key_name(code) for code in self.scancodes)
         self._thresholds = _thresholds(profile.axis_button_thresholds)
 
-    def encode(self, axes: FloatArray, buttons: BoolArray) -> FloatArray:
-        """Action vectors, (n, size) float32, of n snapshots: axes (n, 6) float32, buttons (n, 21) bool."""
-        return _encode(self.layout, self.profile.bindings_by_action, _Pads(axes, buttons, self._thresholds))
+    def encode(self, axes: FloatArray, buttons: BoolArray, keys: Sequence[Collection[int]] | None = None) -> FloatArray:
+        """Action vectors, (n, size) float32, of n snapshots: axes (n, 6) float32, buttons (n, 21) bool.
+
+        `keys` has the scancodes that are down in each snapshot; it may be left out where the profile binds no key.
+        """
+        if keys is None:
+            if self.scancodes:
+                raise ValueError("no keys are given, though the profile binds some")
+            keys = ((),) * len(axes)
+        if len(keys) != len(axes):
+            raise ValueError(f"keys of {len(keys)} snapshots, expected {len(axes)}")
+        return _encode(self.layout, self.profile.bindings_by_action, _Pads(axes, buttons, keys, self._thresholds))
 
 
 class _Pads(NamedTuple):
@@ -188,6 +203,7 @@ class _Pads(NamedTuple):
 
     axes: FloatArray
     buttons: BoolArray
+    keys: Sequence[Collection[int]]
     thresholds: Sequence[np.float32]
 
 
@@ -219,6 +235,8 @@ def _level(binding: ActionBinding, pads: _Pads) -> FloatArray:
     """The binding's level per snapshot, (n,) float32; the module's docstring defines it."""
     if binding.type == "button":
         return pads.buttons[:, BUTTONS.index(binding.control)].astype(np.float32)
+    if binding.type == "key":
+        return _key_down(binding, pads).astype(np.float32)
     if binding.type == "axis":
         return _directed(pads.axes[:, AXES.index(binding.control)], binding.direction)
     if binding.type == "trigger":
@@ -234,6 +252,8 @@ def _pressed(part: ActionBinding, pads: _Pads) -> BoolArray:
     """Whether a combo's part is pressed, (n,) bool."""
     if part.type == "button":
         return pads.buttons[:, BUTTONS.index(part.control)]
+    if part.type == "key":
+        return _key_down(part, pads)
     axis = AXES.index(part.control)
     value = pads.axes[:, axis]
     if part.direction == "any":
@@ -242,6 +262,29 @@ def _pressed(part: ActionBinding, pads: _Pads) -> BoolArray:
         value = -value
     pressed: BoolArray = value >= pads.thresholds[axis]
     return pressed
+
+
+def _key_down(binding: ActionBinding, pads: _Pads) -> BoolArray:
+    """Whether the key is down, (n,) bool."""
+    code = _scancode(binding, "binding")
+    return np.array([code in keys for keys in pads.keys], dtype=np.bool_)
+
+
+def _scancode(binding: ActionBinding, where: str) -> int:
+    try:
+        return scancode(binding.control)
+    except ValueError as error:
+        raise ProfileError(f"{where}: control of type key: found {binding.control!r}, expected {error}") from error
+
+
+def _bound_scancodes(profile: ActionMappingProfile, source: str) -> tuple[int, ...]:
+    """The scancodes of all keys in the profile, ascending."""
+    found: set[int] = set()
+    for action_id, bindings in profile.bindings_by_action.items():
+        for one in (part for binding in bindings for part in (binding, *binding.controls)):
+            if one.type == "key":
+                found.add(_scancode(one, f"{source}: action {action_id!r}"))
+    return tuple(sorted(found))
 
 
 def _directed(value: FloatArray, direction: Direction) -> FloatArray:

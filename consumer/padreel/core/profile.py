@@ -21,6 +21,7 @@ from padreel.core.action import (
     GameClass,
     GameDefinition,
 )
+from padreel.core.keys import key_name, scancode
 from padreel.core.pad import AXES, BUTTONS, STICKS, TRIGGERS
 from padreel.errors import ProfileError
 
@@ -30,8 +31,9 @@ _BINDINGS: Final[Mapping[str, BindingType]] = {
     "stick": "stick",
     "trigger": "trigger",
     "combo": "combo",
+    "key": "key",
 }
-_PARTS: Final[Mapping[str, BindingType]] = {"button": "button", "axis_button": "axis_button"}
+_PARTS: Final[Mapping[str, BindingType]] = {"button": "button", "axis_button": "axis_button", "key": "key"}
 _CONTROLS: Final[Mapping[BindingType, Sequence[str]]] = {
     "button": BUTTONS,
     "axis": AXES,
@@ -156,7 +158,7 @@ def _part(item: object, where: str) -> ActionBinding:
     fields = _mapping(item, where)
     kind = _type(fields, _PARTS, where)
     control = _control(fields, kind, where)
-    if kind == "button":
+    if kind in ("button", "key"):
         return ActionBinding(kind, control)
     if control in TRIGGERS and not fields.get("direction"):
         return ActionBinding(kind, control, direction="positive")
@@ -173,10 +175,22 @@ def _type(fields: Mapping[object, object], types: Mapping[str, BindingType], whe
 
 
 def _control(fields: Mapping[object, object], kind: BindingType, where: str) -> str:
+    if kind == "key":
+        return _key(fields, where)
     control = fields.get("control")
     if not isinstance(control, str) or control not in _CONTROLS[kind]:
         _fail(f"{where}: control of type {kind}", _found(fields, "control"), _one_of(_CONTROLS[kind]))
     return control
+
+
+def _key(fields: Mapping[object, object], where: str) -> str:
+    """The key's name, else its number, as this program writes it."""
+    control = fields.get("control")
+    text = str(control) if isinstance(control, str | int) and not isinstance(control, bool) else ""
+    try:
+        return key_name(scancode(text))
+    except ValueError as error:
+        _fail(f"{where}: control of type key", _found(fields, "control"), str(error))
 
 
 def _direction(fields: Mapping[object, object], where: str) -> Direction:

@@ -27,6 +27,7 @@ VIDEO_FILES_SIZE_IN_MB = 200
 CAMERA = "observation.images.main"
 ACTION = "action"
 OBSERVATION = "observation.state"
+KEYS = "observation.keys"
 TIME_NS = "capture.time_ns"
 PAD_AGE = "capture.pad_age"
 
@@ -67,6 +68,11 @@ class DatasetSpec:
     game_id: str
     class_ids: tuple[str, ...]
     profile_name: str
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The slots of the keyboard's column; none where there is no such column."""
+        return self.encoder.key_names if self.columns == "full" else ()
 
 
 def shard_folder(partition: int) -> str:
@@ -123,6 +129,8 @@ def features(spec: DatasetSpec) -> dict[str, dict[str, Any]]:
     }
     if spec.columns == "full":
         found[OBSERVATION] = {"dtype": "float32", "shape": [len(OBSERVATION_NAMES)], "names": list(OBSERVATION_NAMES)}
+        if spec.key_names:
+            found[KEYS] = {"dtype": "float32", "shape": [len(spec.key_names)], "names": list(spec.key_names)}
         found[TIME_NS] = _scalar("int64")
         found[PAD_AGE] = _scalar("float32")
     found[CAMERA] = {

@@ -32,6 +32,7 @@ _REMEDIES = {
     "game_id": _OTHER_ROOT.format("--game-definition"),
     "class_ids": _OTHER_ROOT.format("--action-mapping"),
     "action_names": _OTHER_ROOT.format("--game-definition and --action-mapping"),
+    "key_names": _OTHER_ROOT.format("--action-mapping"),
 }
 
 
@@ -49,6 +50,7 @@ class RootIdentity:
     game_id: str
     class_ids: tuple[str, ...]
     action_names: tuple[str, ...]
+    key_names: tuple[str, ...] = ()
 
 
 def open_root(output_root: Path, identity: RootIdentity) -> None:
@@ -105,6 +107,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this padreel knows; "
             "run the version that wrote it, or a later one"
         )
+    body.setdefault("key_names", [])  # roots made before keys could be bound
     try:
         codec.decode(RootIdentity, body)
     except codec.CodecError as error:

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from padreel.core.action import ActionEncoder
-from padreel.core.pad import decode_states, encode_observation
+from padreel.core.keys import encode_keys
+from padreel.core.pad import FloatArray, decode_states, encode_observation
 from padreel.dataset import layout
 from padreel.dataset.layout import DatasetSpec
 from padreel.model import EpisodeDraft
@@ -51,18 +52,21 @@ def episode_columns(
 ) -> Columns:
     """The episode's rows, column by column, in the order of the features.
 
-    action (rows, slots) or (rows,) and observation.state (rows, 27), float32; capture.time_ns (rows,) int64, since
+    action (rows, slots), observation.state (rows, 27) and observation.keys (rows, keys), float32; the latter only where
+    the profile binds keys; capture.time_ns (rows,) int64, since
     the session's first frame; capture.pad_age (rows,) float32, seconds since the paired EVENT, -1 before the first.
     """
     times = np.asarray(draft.time_ns, np.int64)
     pairing = np.asarray(draft.pairing, np.int64)
     rows = len(times)
-    action, observation = _states(spec.encoder, draft.events)
+    action, observation, keys = _states(spec.encoder, draft.events)
     position = np.arange(rows, dtype=np.int64)
     # Pairing -1 takes the last state, which is the neutral one.
     columns: Columns = {layout.ACTION: action[pairing]}
     if spec.columns == "full":
         columns[layout.OBSERVATION] = observation[pairing]
+        if spec.key_names:
+            columns[layout.KEYS] = keys[pairing]
         columns[layout.TIME_NS] = times - draft.session_ns
         columns[layout.PAD_AGE] = pad_age(draft)
     columns["timestamp"] = (position / spec.schema.fps).astype(np.float32)
@@ -82,12 +86,11 @@ def pad_age(draft: EpisodeDraft) -> NDArray[np.float32]:
     return np.where(pairing < 0, NO_EVENT_AGE, age).astype(np.float32)
 
 
-def _states(encoder: ActionEncoder, events: tuple[bytes, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Action (events + 1, slots) and observation (events + 1, 27) of each EVENT, the neutral state as the last."""
-    axes, buttons, _ = decode_states(events, button_base=encoder.button_base)
-    axes = np.concatenate([axes, np.zeros_like(axes, shape=(1, axes.shape[1]))])
-    buttons = np.concatenate([buttons, np.zeros_like(buttons, shape=(1, buttons.shape[1]))])
-    return encoder.encode(axes, buttons), encode_observation(axes, buttons)
+def _states(encoder: ActionEncoder, events: tuple[bytes, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Action (events + 1, slots), pad (events + 1, 27) and keys of each EVENT, the neutral state as the last."""
+    axes, buttons, pressed = decode_states((*events, b""), button_base=encoder.button_base)
+    action = encoder.encode(axes, buttons, pressed)
+    return action, encode_observation(axes, buttons), encode_keys(pressed, encoder.scancodes)
 
 
 def data_file(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> bytes:
