@@ -19,10 +19,10 @@ def frame_times(count: int) -> list[int]:
     return [START_NS + index * FRAME_NS for index in range(count)]
 
 
-def write_video(path: Path, count: int, *, gop: int = 8, codec: str = "libx264") -> None:
-    """An mp4 with two B-frames between others, 64x48, 30 Hz."""
+def write_video(path: Path, count: int, *, gop: int = 8, codec: str = "libx264", rate: int = 30) -> None:
+    """An mp4 with two B-frames between others, 64x48."""
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=30)
+        stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         if codec == "libx264":

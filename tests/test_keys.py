@@ -79,11 +79,8 @@ def test_a_digit_that_is_a_name_and_a_number_is_refused(digit: str) -> None:
         scancode(digit)
 
 
-@pytest.mark.parametrize("control", ["", "Spacebar", "-1", "1.5", "٣", "2", "1" * 5_000, "512", "0x2c"])
+@pytest.mark.parametrize("control", ["", "Spacebar", "-1", "1.5", "٣", "1" * 5_000, "512", "0x2c"])
 def test_what_is_no_key_is_refused(control: str) -> None:
-    if control == "2":
-        assert scancode(control) == 31
-        return
     with pytest.raises(ValueError, match="scancode"):
         scancode(control)
 

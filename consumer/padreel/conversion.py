@@ -22,7 +22,7 @@ from padreel.core.pipeline import Limits, Pipeline
 from padreel.dataset.layout import DatasetSpec, SkippedSession
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.dataset.shard import Committed, Shard
-from padreel.errors import InputError, UndecodableError
+from padreel.errors import InputError, RootMismatchError, UndecodableError
 from padreel.model import Effect, PartitionState, Record, Rejected, Schema, SessionRejection
 from padreel.settings import ConversionSettings
 from padreel_schemas.key import session_key
@@ -100,6 +100,20 @@ def open_output(output_root: Path, spec: DatasetSpec) -> Shard:
         partition=0,
         partitions=1,
     )
+
+
+def refuse_filled(output_root: Path, *, unless: str = "") -> None:
+    """Raises RootMismatchError where something stands at the output root already; a folder with `unless` in it may.
+
+    Names that begin with a dot do not count: a process that died at its first step leaves such.
+    """
+    if not output_root.exists() or (unless and (output_root / unless).exists()):
+        return
+    if not output_root.is_dir() or any(not one.name.startswith(".") for one in output_root.iterdir()):
+        raise RootMismatchError(
+            f"--output-root: {output_root}: found something there, expected a folder that is empty or not there; "
+            "remove it or name another"
+        )
 
 
 class Conversion:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from padreel.conversion import Conversion, Outcome, check, key_of, open_output, schema_of
+from padreel.conversion import Conversion, Outcome, check, key_of, open_output, refuse_filled, schema_of
 from padreel.core.action import ActionMappingProfile, GameDefinition
 from padreel.dataset.shard import Committed
 from padreel.dataset.spec import spec_of
-from padreel.errors import InputError, RootMismatchError
+from padreel.errors import InputError
 from padreel.options import load
 from padreel.profiles import load_action_mapping_profile, load_game_definition
 from padreel.recordings import collect_session_dirs, validate_session_dir
@@ -141,7 +141,7 @@ def run(
         raise InputError(f"--session-root: {settings.session_root}: no session can be converted: {_reasons(outcome)}")
     schema = schema_of(valid[0][0])
     spec = spec_of(settings, schema, game, profile, source)
-    _refuse_filled(settings.output_root)
+    refuse_filled(settings.output_root)
     with closing(open_output(settings.output_root, spec)) as shard:
         conversion = Conversion(settings, spec, shard, outcome, on_episode)
         for recording, key in valid:
@@ -203,11 +203,3 @@ def _by_session(outcome: Outcome) -> dict[str, str]:
     for one in outcome.skipped:
         found[one.session] = f"{found[one.session]}; {one.detail}" if one.session in found else one.detail
     return found
-
-
-def _refuse_filled(output_root: Path) -> None:
-    if output_root.exists() and (not output_root.is_dir() or any(output_root.iterdir())):
-        raise RootMismatchError(
-            f"--output-root: {output_root}: found something there, expected a folder that is empty or not there; "
-            "remove it or name another"
-        )

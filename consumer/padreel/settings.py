@@ -278,6 +278,18 @@ class ConversionSettings(OutputSettings):
 class ConvertSettings(ConversionSettings, DatasetSettings):
     """Settings of `padreel convert`."""
 
+    watch: bool = _setting(
+        "Keep going until Ctrl-C, converting each session once its recorder has closed it; started again it goes on.",
+        False,
+    )
+    settle_seconds: float = _setting(
+        "With --watch: take a session when none of its files has changed for so long.",
+        2.0,
+        metavar="SECONDS",
+        gt=0,
+        le=3600,
+    )
+
 
 class SkipSettings(BrokerSettings):
     """Settings of `padreel skip`."""
