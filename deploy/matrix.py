@@ -43,9 +43,9 @@ class Row(NamedTuple):
 
 def candidates(environment: Mapping[str, str], home: Path) -> Iterator[Path]:
     """Interpreters that may be there: on the PATH, pyenv's, uv's."""
-    for folder in environment.get("PATH", "").split(os.pathsep):
-        if folder:
-            yield from (Path(folder) / f"python{minor}" for minor in MINORS)
+    for on_path in environment.get("PATH", "").split(os.pathsep):
+        if on_path:
+            yield from (Path(on_path) / f"python{minor}" for minor in MINORS)
     pyenv = Path(environment.get("PYENV_ROOT") or home / ".pyenv") / "versions"
     uv = Path(environment.get("UV_PYTHON_INSTALL_DIR") or home / ".local" / "share" / "uv" / "python")
     for folder in (pyenv, uv):

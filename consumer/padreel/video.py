@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 import numpy as np
@@ -51,8 +51,7 @@ class VideoReader:
         if found is None:
             raise InputError(f"{self._path}: frame {position} of {len(self)} is not there when it is decoded")
         self._next = position + 1
-        picture: Picture = found.to_ndarray(format="rgb24")
-        return picture
+        return np.asarray(found.to_ndarray(format="rgb24"), np.uint8)
 
     def __iter__(self) -> Self:
         return self
@@ -85,8 +84,9 @@ class VideoReader:
     def _forward_to(self, stamp: int) -> VideoFrame | None:
         """Decode up to the picture of that pts; None where a later one comes first."""
         for frame in self._frames:
-            if frame.pts is not None and frame.pts >= stamp:
-                return frame if frame.pts == stamp else None
+            pts = cast(int | None, frame.pts)  # PyAV's types say int, but a packet may have none
+            if pts is not None and pts >= stamp:
+                return frame if pts == stamp else None
         return None
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parents[1]
-PYTHONS = ("3.11", "3.12")
+PYTHONS = ("3.11", "3.12", "3.13")
 EXTRAS = ("consumer", "dev")
 # The manylinux of the wheels lerobot needs (av, torchcodec); hashes cover the other platforms' files too.
 PLATFORM = "x86_64-manylinux_2_28"
