@@ -19,9 +19,14 @@ def frame_times(count: int) -> list[int]:
     return [START_NS + index * FRAME_NS for index in range(count)]
 
 
-def write_video(path: Path, count: int, *, gop: int = 8, codec: str = "libx264", rate: int = 30) -> None:
-    """An mp4 with two B-frames between others, 64x48."""
-    with av.open(str(path), "w", format="mp4") as container:
+def write_video(
+    path: Path, count: int, *, gop: int = 8, codec: str = "libx264", rate: int = 30, fragmented: bool = False
+) -> None:
+    """A video with two B-frames between others, 64x48."""
+    options = {"movflags": "frag_keyframe+empty_moov"} if fragmented else {}
+    if path.suffix == ".mkv":
+        options["cluster_time_limit"] = "300"  # milliseconds; what a cluster holds is written at once
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -48,10 +53,12 @@ def write_actions(path: Path, payloads: Sequence[bytes]) -> None:
     path.write_bytes(b"".join(struct.pack("<I", len(payload)) + payload for payload in payloads))
 
 
-def write_folder(folder: Path, frames: int = 20, events: int = 10) -> Path:
+def write_folder(
+    folder: Path, frames: int = 20, events: int = 10, *, video: str = "capture.mp4", fragmented: bool = False
+) -> Path:
     """A whole session; the pad changes `events` times, a button more or less each time."""
     folder.mkdir(parents=True)
-    write_video(folder / "capture.mp4", frames)
+    write_video(folder / video, frames, fragmented=fragmented)
     write_sync(folder / "sync.csv", frame_times(frames))
     step = frames * FRAME_NS // max(1, events)
     write_actions(folder / "actions.bin", [event(START_NS + n * step, *([0] if n % 2 else [])) for n in range(events)])

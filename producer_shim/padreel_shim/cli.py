@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from padreel_schemas.recording import RecordingError
+from padreel_shim.follow_cli import follow
 from padreel_shim.options import SpeedType, Target, broker_options, option, run_until_signal
 from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.publish import Published, PublishOptions, publish_session
@@ -125,6 +126,7 @@ def topics(target: Target, partitions: int, replication_factor: int) -> None:
             click.echo(f"Warning: {topic.name} keeps {topic.partitions} partitions, not {partitions}", err=True)
 
 
+cli.add_command(follow)
 cli.add_command(simulate)
 cli.add_command(sample)
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,10 @@ def run_until_signal(work: Coroutine[Any, Any, Result], stopped: str) -> Result:
             task.cancel()
 
         for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, stop, signum)
+            if sys.platform == "win32":  # its loops take no signal handlers
+                signal.signal(signum, lambda number, _: loop.call_soon_threadsafe(stop, number))
+            else:
+                loop.add_signal_handler(signum, stop, signum)
         return await task
 
     try:

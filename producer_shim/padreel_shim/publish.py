@@ -20,7 +20,7 @@ DRAIN_SECONDS = 10.0
 _YIELD_EVERY = 64
 # What decides where the records are and what is in them, as the options are called.
 _PLACE = {"cluster_id": "the broker's cluster id", "frames_topic": "--frames-topic", "pads_topic": "--pads-topic"}
-_BYTES = {"rig_id": "--rig-id", "task": "--task", "game_id": "--game-id"}
+_BYTES = {"rig_id": "--rig-id", "task": "--task", "game_id": "--game-id", "heartbeats": "whether there are heartbeats"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class PublishOptions:
     frames_topic: str = FRAMES_TOPIC
     pads_topic: str = PADS_TOPIC
     again: bool = False
+    heartbeats: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ async def publish_session(
     recording = Recording(folder)
     with StateFile(state_dir, folder) as state_file:
         state = await asyncio.to_thread(_begin, recording, state_file, options, publisher.cluster_id)
-        key = session_key(recording.name, state.run)
+        key = session_key(state.session_name, state.run)
         begun_at = state.position
         if not state.finished:
             playing = _Playing(recording, state_file, state, publisher, options.speed, on_frames, clock, sleep)
@@ -122,7 +123,13 @@ def _begin(recording: Recording, state_file: StateFile, options: PublishOptions,
         cluster_id=cluster_id,
         frames_topic=options.frames_topic,
         pads_topic=options.pads_topic,
+        heartbeats=options.heartbeats,
     )
+    if saved is not None and saved.follow is not None and not saved.finished and not options.again:
+        raise StateError(
+            f"{recording.path}: `padreel-shim follow` has published a part of it as {saved.session_name}@{saved.run}; "
+            "let that go on, or use --again to publish it from the start under a new run"
+        )
     difference = _difference(saved, fresh) if saved else None
     if saved is None or (options.again and (saved.finished or difference)):
         # Saved before the first record is sent: after a crash nothing in the topics has a run nobody remembers.
@@ -130,7 +137,7 @@ def _begin(recording: Recording, state_file: StateFile, options: PublishOptions,
         return fresh
     if difference:
         raise StateError(
-            f"{recording.path}: {difference} since it was published as {recording.name}@{saved.run}; "
+            f"{recording.path}: {difference} since it was published as {saved.session_name}@{saved.run}; "
             "restore that, or use --again to publish it from the start under a new run"
         )
     return saved
@@ -190,7 +197,12 @@ class _Playing:
 
     async def _send_all(self, key: bytes) -> None:
         first = self._state.position
-        records = self._recording.records(rig_id=self._state.rig_id, task=self._state.task, game_id=self._state.game_id)
+        records = self._recording.records(
+            rig_id=self._state.rig_id,
+            task=self._state.task,
+            game_id=self._state.game_id,
+            heartbeats=self._state.heartbeats,
+        )
         begun = self._clock()
         first_ns: int | None = None
         frames, total = 0, self._recording.frame_count

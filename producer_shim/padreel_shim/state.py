@@ -7,7 +7,6 @@ the machine dies at, the file is whole and its position is acknowledged.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from padreel_schemas.recording import PADS, SYNC, VIDEO
+from padreel_schemas.capture import video_path
+from padreel_schemas.recording import PADS, SYNC
+from padreel_shim import locks
 
 FORMAT_VERSION = 1
 _MAX_NAME = 100
@@ -38,11 +39,30 @@ class FileMark:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowState:
+    """How far a session is published that was followed while it grew, each topic for itself.
+
+    `frames` and `pads` count the records of each topic that the broker has acknowledged. `sync` and `actions` are
+    the beginnings of the two files that were read by then, `first_ns` the first row's time: by these a recording is
+    known again, whatever its folder is called. `stream` is the stream block as it was published, in hexadecimal.
+    """
+
+    video: str  # "inline" or "reference"
+    sync: FileMark
+    actions: FileMark
+    first_ns: int = -1
+    frames: int = 0
+    pads: int = 0
+    stream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PublishState:
     """How far a session is published.
 
     `position` counts the records, in the recording's order, that the broker has acknowledged; everything before it
-    is in the topics. What decides the records' bytes and place is kept too, so that it cannot change half way.
+    is in the topics. What decides the records' bytes and place is kept too, so that it cannot change half way. A
+    session that is followed while it grows has `follow` instead of `position` and `files`, until it is finished.
     """
 
     folder: str
@@ -56,6 +76,14 @@ class PublishState:
     pads_topic: str
     position: int = 0
     finished: bool = False
+    heartbeats: bool = True
+    session: str = ""  # its name in the key, where the folder was renamed since
+    follow: FollowState | None = None
+
+    @property
+    def session_name(self) -> str:
+        """The session's name in its key."""
+        return self.session or Path(self.folder).name
 
 
 def new_run() -> str:
@@ -72,11 +100,11 @@ def default_state_dir() -> Path:
 def mark_files(folder: Path, known: tuple[FileMark, ...] = ()) -> tuple[FileMark, ...]:
     """Return the marks of a session's files; files as old and as long as `known` says are not read again.
 
-    Raises OSError.
+    Raises OSError and RecordingError.
     """
     earlier = {mark.name: mark for mark in known}
     marks = []
-    for name in (VIDEO, SYNC, PADS):
+    for name in (video_path(folder).name, SYNC, PADS):
         status = (folder / name).stat()
         mark = earlier.get(name)
         if mark is None or (mark.size, mark.mtime_ns) != (status.st_size, status.st_mtime_ns):
@@ -105,18 +133,21 @@ class StateFile:
         self.path = state_dir / f"{self.folder.name[:_MAX_NAME]}-{digest}.json"
         self._lock: int | None = None
 
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The state file with that path, whatever folder it is of: to `load` it."""
+        file = cls(path.parent, Path(path.stem))
+        file.path = path
+        return file
+
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock = locks.take(self.path.with_suffix(".lock"))
+        except BlockingIOError as error:
+            raise StateError(f"{self.folder}: another padreel-shim publishes this session") from error
         except OSError as error:
             raise StateError(f"state directory {self.path.parent}: cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise StateError(f"{self.folder}: another padreel-shim publishes this session") from error
-        self._lock = lock
         return self
 
     def __exit__(
@@ -151,19 +182,25 @@ class StateFile:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            if os.name != "nt":  # Windows opens no folder
+                directory = os.open(self.path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(directory)
+                finally:
+                    os.close(directory)
         except OSError as error:
             raise StateError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def _parse(self, data: dict[str, Any]) -> PublishState:
         try:
             files = tuple(FileMark(**mark) for mark in data.pop("files"))
-            state = PublishState(files=files, **data)
-        except (KeyError, TypeError) as error:
+            follow = data.pop("follow", None)
+            if follow is not None:
+                follow = FollowState(
+                    sync=FileMark(**follow.pop("sync")), actions=FileMark(**follow.pop("actions")), **follow
+                )
+            state = PublishState(files=files, follow=follow, **data)
+        except (AttributeError, KeyError, TypeError) as error:
             raise self._unusable(str(error)) from error
         for name, kind in (("run", str), ("position", int), ("finished", bool)):
             found = getattr(state, name)

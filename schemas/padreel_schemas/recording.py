@@ -2,7 +2,7 @@
 
 The folder holds three files:
 
-- `capture.mp4`, one video stream; its packets are published as they are, never decoded;
+- `capture.mp4` (or `.mkv`, `.ts`), one video stream; its packets are published as they are, never decoded;
 - `sync.csv`, with the header `frame_index,monotonic_ns,pts` and one row per picture: the order of the rows is the
   display order, whatever the frame_index column says;
 - `actions.bin`, one record per change of the pad: a little-endian uint32 length and a GamepadState payload.
@@ -14,39 +14,28 @@ goes on by skipping as many records as were acknowledged.
 from __future__ import annotations
 
 import csv
-import itertools
 import struct
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import av
-from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
-from av.video.stream import VideoStream as AvVideoStream
 from google.protobuf.message import DecodeError
 
 from padreel_schemas import h264
+from padreel_schemas.capture import VIDEO as VIDEO
+from padreel_schemas.capture import RecordingError as RecordingError
+from padreel_schemas.capture import open_video, packets_of, read_video, unreadable, video_path
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import SessionInfo, VideoFrame, VideoStream
 
-VIDEO, SYNC, PADS = "capture.mp4", "sync.csv", "actions.bin"
+SYNC, PADS = "sync.csv", "actions.bin"
 SYNC_HEADER = ["frame_index", "monotonic_ns", "pts"]
 MAX_PAD_BYTES = 65_536
 HEARTBEAT_NS = 1_000_000_000
-CODECS = frozenset({"h264"})
 _INT64_END = 2**63
-_UINT32_END = 2**32
-
-
-class RecordingError(Exception):
-    """A session folder that cannot be used; names the file, what was found and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,9 @@ class PublishedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pad:
+class Pad:
+    """An EVENT of `actions.bin`, its payload as it is published."""
+
     time_ns: int
     payload: bytes
 
@@ -77,11 +68,12 @@ class _Pad:
 class _Content:
     """What is known of a recording before its packets are streamed. `ranks[j]` is packet j's display position."""
 
+    video: Path
     stream: VideoStream
     ranks: list[int]
     rows: list[SyncRow]
     times: list[int]
-    pads: list[_Pad]
+    pads: list[Pad]
     warnings: list[str]
 
 
@@ -95,15 +87,21 @@ def read_sync_csv(path: Path) -> list[SyncRow]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            if [name.strip() for name in header] != SYNC_HEADER:
-                raise RecordingError(f"{path}: header is {','.join(header)!r}, expected {','.join(SYNC_HEADER)!r}")
-            rows.extend(_sync_row(path, reader.line_num, cells) for cells in reader if cells)
+            check_header(path, header)
+            rows.extend(sync_row(path, reader.line_num, cells) for cells in reader if cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecordingError(_unreadable(path, error)) from error
+        raise RecordingError(unreadable(path, error)) from error
     return rows
 
 
-def _sync_row(path: Path, line: int, cells: Sequence[str]) -> SyncRow:
+def check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise RecordingError unless the first row is `sync.csv`'s header."""
+    if [name.strip() for name in header] != SYNC_HEADER:
+        raise RecordingError(f"{path}: header is {','.join(header)!r}, expected {','.join(SYNC_HEADER)!r}")
+
+
+def sync_row(path: Path, line: int, cells: Sequence[str]) -> SyncRow:
+    """Return the row that a line's cells say. Raises RecordingError."""
     where = f"{path}: line {line}"
     if len(cells) != len(SYNC_HEADER):
         raise RecordingError(f"{where}: {len(cells)} fields, expected {len(SYNC_HEADER)} ({','.join(SYNC_HEADER)})")
@@ -128,7 +126,7 @@ def read_actions_bin(path: Path) -> tuple[list[bytes], str | None]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RecordingError(_unreadable(path, error)) from error
+        raise RecordingError(unreadable(path, error)) from error
     payloads: list[bytes] = []
     at = 0
     while at < len(data):
@@ -188,15 +186,17 @@ class Recording:
         """What was repaired or left out, one sentence each, naming the file."""
         return self._content.warnings
 
-    def records(self, *, rig_id: str = "", task: str = "", game_id: str = "") -> Iterator[PublishedRecord]:
+    def records(
+        self, *, rig_id: str = "", task: str = "", game_id: str = "", heartbeats: bool = True
+    ) -> Iterator[PublishedRecord]:
         """Yield all records in the order and at the times at which a live rig would have published them.
 
         Frames come in decode order; where pictures are reordered a frame's `time_ns` is the latest of the
         capture times so far, since an encoder can hand it out no earlier. A HEARTBEAT stands at a frame's time about
-        once a second, after all EVENTs up to it; both topics end with END.
+        once a second, after all EVENTs up to it, unless `heartbeats` is False; both topics end with END.
         """
         content = self._content
-        session = SessionInfo(rig_id=rig_id, task=task, game_id=game_id, heartbeats=True)
+        session = SessionInfo(rig_id=rig_id, task=task, game_id=game_id, heartbeats=heartbeats)
         frames = self._frames(content, session)
         pads = iter(content.pads)
         pad = next(pads, None)
@@ -207,7 +207,7 @@ class Recording:
             while pad is not None and pad.time_ns <= last_ns:
                 yield PublishedRecord("pads", pad.time_ns, pad.payload)
                 pad = next(pads, None)
-            if heartbeat_ns is None or last_ns - heartbeat_ns >= HEARTBEAT_NS:
+            if heartbeats and (heartbeat_ns is None or last_ns - heartbeat_ns >= HEARTBEAT_NS):
                 heartbeat_ns = last_ns
                 beat = GamepadState(monotonic_ns=last_ns, kind=GamepadState.HEARTBEAT)
                 yield PublishedRecord("pads", last_ns, beat.SerializeToString(deterministic=True))
@@ -216,35 +216,26 @@ class Recording:
             last_ns = pad.time_ns
             yield PublishedRecord("pads", pad.time_ns, pad.payload)
             pad = next(pads, None)
-        count = len(content.ranks)
-        pad_end = GamepadState(monotonic_ns=last_ns, kind=GamepadState.END)
-        frame_end = VideoFrame(
-            sequence=count, frame_index=count, monotonic_ns=last_ns, kind=VideoFrame.END, frame_count=count
-        )
-        yield PublishedRecord("pads", last_ns, pad_end.SerializeToString(deterministic=True))
-        yield PublishedRecord("frames", last_ns, frame_end.SerializeToString(deterministic=True))
+        yield from ends(len(content.ranks), last_ns)
 
     def _frames(self, content: _Content, session: SessionInfo) -> Iterator[PublishedRecord]:
         """Yield the frames in decode order, `time_ns` never going back. Packets are read one at a time."""
         prefix = h264.length_size(content.stream.extradata)
         latest_ns = 0
         count = 0
-        video_path = self.path / VIDEO
+        path = content.video
         try:
-            with av.open(str(video_path), metadata_errors="replace") as container:
-                for packet in _packets(container.streams.video[0]):
+            with open_video(path) as container:
+                for packet in packets_of(container.streams.video[0]):
                     if count == len(content.ranks):
-                        raise RecordingError(
-                            f"{video_path}: has more frames than the {count} it had when it was opened"
-                        )
+                        raise RecordingError(f"{path}: has more frames than the {count} it had when it was opened")
                     rank = content.ranks[count]
-                    row = content.rows[rank]
                     unit = bytes(packet)
                     frame = VideoFrame(
                         sequence=count,
                         frame_index=rank,
                         monotonic_ns=content.times[rank],
-                        pts=row.pts,
+                        pts=content.rows[rank].pts,
                         access_unit=unit,
                     )
                     if packet.is_keyframe or h264.has_idr(unit, prefix):
@@ -255,11 +246,9 @@ class Recording:
                     count += 1
                     yield PublishedRecord("frames", latest_ns, frame.SerializeToString(deterministic=True))
         except (OSError, FFmpegError) as error:
-            raise RecordingError(_unreadable(video_path, error)) from error
+            raise RecordingError(unreadable(path, error)) from error
         if count != len(content.ranks):
-            raise RecordingError(
-                f"{video_path}: ends after {count} frames, had {len(content.ranks)} when it was opened"
-            )
+            raise RecordingError(f"{path}: ends after {count} frames, had {len(content.ranks)} when it was opened")
 
     @cached_property
     def _content(self) -> _Content:
@@ -267,10 +256,11 @@ class Recording:
             raise RecordingError(f"{self.path}: is no folder, expected one with {VIDEO}, {SYNC} and {PADS}")
         sync_path, pads_path = self.path / SYNC, self.path / PADS
         rows = read_sync_csv(sync_path)
-        stream, ranks = _read_video(self.path / VIDEO)
+        video = video_path(self.path)
+        stream, ranks = read_video(video)
         if len(rows) != len(ranks):
             raise RecordingError(
-                f"{sync_path}: {len(rows)} rows, but {VIDEO} has {len(ranks)} frames; expected as many"
+                f"{sync_path}: {len(rows)} rows, but {video.name} has {len(ranks)} frames; expected as many"
             )
         times, warnings = _forward_times(sync_path, rows)
         payloads, cut = read_actions_bin(pads_path)
@@ -280,76 +270,21 @@ class Recording:
             warnings.append(cut)
         if not pads:
             warnings.append(f"{pads_path}: no EVENT; every frame gets the neutral pad")
-        return _Content(stream, ranks, rows, times, pads, warnings)
+        return _Content(video, stream, ranks, rows, times, pads, warnings)
 
 
-def _packets(video: AvVideoStream) -> Iterator[Packet]:
-    """Yield the stream's packets in decode order without the empty one that ends a demux."""
-    container = video.container
-    assert isinstance(container, InputContainer)
-    for packet in container.demux(video):
-        if packet.size:
-            yield packet
-
-
-def _read_video(path: Path) -> tuple[VideoStream, list[int]]:
-    """Return the stream and each packet's display position, from the timestamps alone."""
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:  # nobody reads its texts
-            if not container.streams.video:
-                raise RecordingError(f"{path}: no video stream, expected one")
-            video = container.streams.video[0]
-            stream = _stream(path, video)
-            stamps: list[int] = []
-            hidden = 0
-            for packet in _packets(video):
-                if packet.pts is None:
-                    raise RecordingError(f"{path}: frame {len(stamps)} in decode order has no pts")
-                hidden += packet.is_discard
-                stamps.append(packet.pts)
-    except (OSError, FFmpegError) as error:
-        raise RecordingError(_unreadable(path, error)) from error
-    if not stamps:
-        raise RecordingError(f"{path}: no frames, expected at least one")
-    if hidden:
-        raise RecordingError(
-            f"{path}: its edit list hides {hidden} of {len(stamps)} frames, expected none hidden; "
-            "copy it without the edit list"
-        )
-    ordered = sorted(stamps)
-    if any(one == other for one, other in itertools.pairwise(ordered)):
-        raise RecordingError(f"{path}: two frames have one pts, so their order is unknown; expected one frame per pts")
-    return stream, [bisect_left(ordered, stamp) for stamp in stamps]
-
-
-def _stream(path: Path, video: AvVideoStream) -> VideoStream:
-    # av says that there always is one, but where FFmpeg knows no decoder there is none.
-    context: VideoCodecContext | None = video.codec_context
-    name = context.name if context is not None else "unknown"
-    if context is None or name not in CODECS:
-        raise RecordingError(f"{path}: codec is {name}, expected {' or '.join(sorted(CODECS))}")
-    if not context.extradata:
-        raise RecordingError(f"{path}: no extradata (avcC or parameter sets), expected one")
-    if context.width <= 0 or context.height <= 0:
-        raise RecordingError(f"{path}: picture size is {context.width}x{context.height}, expected one above 0x0")
-    rate = video.average_rate or video.guessed_rate
-    if not rate or rate <= 0:
-        raise RecordingError(f"{path}: frame rate is unknown")
-    rate = Fraction(rate).limit_denominator(1_000_000)
-    if not 0 < rate.numerator < _UINT32_END:
-        raise RecordingError(f"{path}: frame rate is {rate}, which no camera has")
-    return VideoStream(
-        codec=context.name,
-        width=context.width,
-        height=context.height,
-        fps_num=rate.numerator,
-        fps_den=rate.denominator,
-        extradata=context.extradata,
-        color_range=int(context.color_range),
-        color_space=int(context.colorspace),
-        color_primaries=int(context.color_primaries),
-        color_transfer=int(context.color_trc),
+def ends(frame_count: int, last_ns: int) -> Iterator[PublishedRecord]:
+    """Yield the END of both topics; `last_ns` is the latest time of a record before them."""
+    pad_end = GamepadState(monotonic_ns=last_ns, kind=GamepadState.END)
+    frame_end = VideoFrame(
+        sequence=frame_count,
+        frame_index=frame_count,
+        monotonic_ns=last_ns,
+        kind=VideoFrame.END,
+        frame_count=frame_count,
     )
+    yield PublishedRecord("pads", last_ns, pad_end.SerializeToString(deterministic=True))
+    yield PublishedRecord("frames", last_ns, frame_end.SerializeToString(deterministic=True))
 
 
 def _forward_times(path: Path, rows: Sequence[SyncRow]) -> tuple[list[int], list[str]]:
@@ -368,32 +303,36 @@ def _forward_times(path: Path, rows: Sequence[SyncRow]) -> tuple[list[int], list
     return times, [f"{what}; raised to the time before"]
 
 
-def _forward_pads(path: Path, payloads: Sequence[bytes]) -> tuple[list[_Pad], list[str]]:
+def forward_pad(where: str, payload: bytes, latest_ns: int) -> Pad:
+    """Return an EVENT, its payload untouched but where its time is before `latest_ns`: that one is written anew.
+
+    Raises RecordingError where the payload is no EVENT.
+    """
+    try:
+        state = GamepadState.FromString(payload)
+    except DecodeError as error:
+        raise RecordingError(f"{where} is no GamepadState: {error}") from error
+    if state.kind != GamepadState.EVENT:
+        raise RecordingError(f"{where} has kind {state.kind}, expected {GamepadState.EVENT} (EVENT)")
+    if state.monotonic_ns >= _INT64_END:
+        raise RecordingError(f"{where}: monotonic_ns is {state.monotonic_ns}, expected at most {_INT64_END - 1}")
+    if state.monotonic_ns < latest_ns:
+        state.monotonic_ns = latest_ns
+        payload = state.SerializeToString(deterministic=True)
+    return Pad(state.monotonic_ns, payload)
+
+
+def _forward_pads(path: Path, payloads: Sequence[bytes]) -> tuple[list[Pad], list[str]]:
     """Return the EVENTs, their payloads untouched but where a time steps back: that one is written anew."""
-    pads: list[_Pad] = []
+    pads: list[Pad] = []
     raised: list[int] = []
     for position, payload in enumerate(payloads):
         where = f"{path}: record {position}"
-        try:
-            state = GamepadState.FromString(payload)
-        except DecodeError as error:
-            raise RecordingError(f"{where} is no GamepadState: {error}") from error
-        if state.kind != GamepadState.EVENT:
-            raise RecordingError(f"{where} has kind {state.kind}, expected {GamepadState.EVENT} (EVENT)")
-        if state.monotonic_ns >= _INT64_END:
-            raise RecordingError(f"{where}: monotonic_ns is {state.monotonic_ns}, expected at most {_INT64_END - 1}")
-        if pads and state.monotonic_ns < pads[-1].time_ns:
+        pad = forward_pad(where, payload, pads[-1].time_ns if pads else 0)
+        if pad.payload != payload:
             raised.append(position)
-            state.monotonic_ns = pads[-1].time_ns
-            payload = state.SerializeToString(deterministic=True)
-        pads.append(_Pad(state.monotonic_ns, payload))
+        pads.append(pad)
     if not raised:
         return pads, []
     what = f"{path}: the clock steps back at {len(raised)} of {len(payloads)} records, first at record {raised[0]}"
     return pads, [f"{what}; raised to the time before"]
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path}: is missing, expected {VIDEO}, {SYNC} and {PADS} in a session folder"
-    return f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
