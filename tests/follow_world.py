@@ -42,6 +42,11 @@ class Recorder:
     def is_done(self) -> bool:
         return not self._left
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether one piece is left."""
+        return len(self._left) == 1 and len(self._left[0][1]) <= self._most
+
     def write(self) -> None:
         """Append a piece to one of the files."""
         if self.is_done:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from padreel.core.action import ActionEncoder, ActionLayoutEntry
 from padreel.dataset import files, layout
 from padreel.dataset.layout import DatasetSpec, FileKind
+from padreel.dataset.media import MediaFiles
 from padreel.dataset.shard import Committed, Shard
 from padreel.model import (
     AppendUnit,
@@ -95,7 +96,7 @@ def stats_of(length: int) -> dict[str, dict[str, list[Any]]]:
 class PlainStage:
     """Stands in for the real stage: files of a few bytes whose content tells which episode they are of."""
 
-    def __init__(self, folder: Path, spec: DatasetSpec, claim: int) -> None:
+    def __init__(self, folder: Path, spec: DatasetSpec, claim: int, media: MediaFiles | None = None) -> None:
         self._folder, self._claim = folder, claim
         self._spans: dict[int, list[bytes]] = {}
 

@@ -14,6 +14,7 @@ import structlog
 
 from padreel.consumer import Clock, Consumer
 from padreel.dataset.layout import DatasetSpec, shard_folder
+from padreel.dataset.media import MediaFiles
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.dataset.shard import Shard
 from padreel.dataset.spec import dataset_spec
@@ -27,6 +28,7 @@ from padreel.server import Server
 from padreel.settings import ConsumerSettings
 
 _THREADS = 16  # shards at work at one time; more partitions than that take turns
+_SCANNING_THREADS = 2  # recordings of sessions by reference that are looked through at one time
 
 _log = structlog.get_logger("padreel.app")
 
@@ -73,6 +75,8 @@ async def consume(settings: ConsumerSettings) -> None:
     )
     writer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 
+    media = MediaFiles(settings.media_root)
+
     def open_shard(partition: int) -> Shard:
         open_root(settings.output_root, identity)
         return Shard.open(
@@ -85,13 +89,17 @@ async def consume(settings: ConsumerSettings) -> None:
             pads_topic=settings.pads_topic,
             partition=partition,
             partitions=cluster.partitions,
+            media=media,
         )
 
     metrics = Metrics()
     await ensure_topic(settings.connection, settings.dead_letters_topic, client_id=client_id)
     topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
     letters = DeadLetters(settings.connection, settings.dead_letters_topic, topic_names, client_id=client_id)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="shard") as threads:
+    with (
+        ThreadPoolExecutor(_THREADS, thread_name_prefix="shard") as threads,
+        ThreadPoolExecutor(_SCANNING_THREADS, thread_name_prefix="media") as scanning,
+    ):
         consumer = Consumer(
             settings,
             settings.rules(spec.schema, spec.game_id),
@@ -102,6 +110,8 @@ async def consume(settings: ConsumerSettings) -> None:
             threads=threads,
             metrics=metrics,
             clock=Clock(time.monotonic_ns, time.time),
+            media=media,
+            scanning=scanning,
         )
         stop_on_signals(consumer)
         async with letters:

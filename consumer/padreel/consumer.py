@@ -24,6 +24,7 @@ from padreel.core.decode import DecodeRules
 from padreel.core.rules import Rules
 from padreel.dataset import files
 from padreel.dataset.layout import shard_folder
+from padreel.dataset.media import MediaFiles
 from padreel.intake import Ends, Intake, Tick, read_positions
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
@@ -32,6 +33,7 @@ from padreel.model import DeadLetter, Topic
 from padreel.observe import Observer
 from padreel.partition import Partition, Processing
 from padreel.rejects import RejectLimit, RejectLog
+from padreel.scanner import Scanned, Scanner
 from padreel.settings import ConsumerSettings
 from padreel.starting import StartingPoint, answered
 from padreel.writer import Lost, Opened, Returned, Storage, Surroundings, Writer
@@ -50,7 +52,7 @@ class Clock:
     wall_seconds: Callable[[], float]
 
 
-Event = Assigned | Revoked | Batch | Opened | Lost | Returned | Ends | Tick
+Event = Assigned | Revoked | Batch | Opened | Lost | Returned | Ends | Tick | Scanned
 
 
 class Consumer:
@@ -68,6 +70,8 @@ class Consumer:
         threads: Executor,
         metrics: Metrics,
         clock: Clock,
+        media: MediaFiles | None = None,
+        scanning: Executor | None = None,
     ) -> None:
         self._settings = settings
         self._source = source
@@ -85,6 +89,7 @@ class Consumer:
         self._targets: dict[Pair, int] | None = None
         self._is_assigned = self._is_finishing = False
         self._beat_ns = clock.now_ns()
+        self._scanner = Scanner(media or MediaFiles(None), scanning or threads, self._events.put_nowait)
         self._intake = Intake(source, self._partitions, self._events.put_nowait, clock.now_ns)
         self._processing = Processing(
             rules, settings.limits, DecodeRules(idle_deadzone=settings.idle_deadzone), self._topic_names
@@ -145,6 +150,7 @@ class Consumer:
                 await self._stopping.wait()
                 for task in intake:
                     task.cancel()
+                self._scanner.stop()
                 await self._let_go()
         finally:
             await self._source.stop()
@@ -158,7 +164,9 @@ class Consumer:
                 case Batch():
                     self._read(event)
                 case Tick():
-                    self._pass_time()
+                    self._pass_time(group)
+                case Scanned():
+                    self._take_scan(event)
                 case Ends():
                     self._observe_ends(event)
                 case Assigned():
@@ -194,11 +202,22 @@ class Consumer:
         bad = {item.offset for item in rejected}
         self._limit.add(record.offset in bad for record in batch.records)
 
-    def _pass_time(self) -> None:
+    def _take_scan(self, event: Scanned) -> None:
+        partition = event.partition
+        if partition.is_resting or partition.generation != event.generation:
+            return  # asked for before it was taken away: its next pipeline asks again
+        if event.scan is not None:
+            partition.media_found(event.key, event.scan)
+        else:
+            partition.media_missed(event.key, event.detail, self._clock.now_ns(), is_final=event.is_final)
+
+    def _pass_time(self, group: asyncio.TaskGroup) -> None:
         now_ns = self._clock.now_ns()
         for partition in self._partitions.values():
             if not partition.is_resting:
                 partition.tick(now_ns)
+                for wanted in partition.wanted(now_ns):
+                    self._scanner.look(partition, wanted, group)
                 if now_ns - partition.progress_ns >= _PROGRESS_NS:
                     partition.commit_progress(now_ns)
         self._observer.look(self._partitions.values())
@@ -209,6 +228,7 @@ class Consumer:
         return self._is_assigned and all(
             not partition.is_resting
             and partition.outbox.is_idle
+            and not partition.waits_for_files
             and partition.at is not None
             and partition.at[0] >= targets[Topic.FRAMES, number]
             and partition.at[1] >= targets[Topic.PADS, number]

@@ -14,6 +14,7 @@
         ├── ForeignFileError         a final name is taken by a file that no commit names
         ├── CorruptShardError        a committed file is gone or has another sha256
         ├── UndecodableError         an episode's video shows no picture; its rejection is committed instead
+        │   └── MediaError           the file of a session by reference will never do; names it and says why
         └── FencedError              another writer has taken the shard; nothing more may be written
 
 A bad *message* is never an exception: it is a `padreel.model.Rejected` value.
@@ -74,6 +75,10 @@ class CorruptShardError(DatasetError):
 
 class UndecodableError(DatasetError):
     """No keyframe of an episode can be decoded, or its pictures have another size than the rig says."""
+
+
+class MediaError(UndecodableError):
+    """The file that a session by reference names is none that can be used, or was replaced; waiting does not help."""
 
 
 class FencedError(DatasetError):

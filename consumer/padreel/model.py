@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from padreel.media import MediaRange
+
 
 class Topic(StrEnum):
     """Which of the two co-partitioned topics a record comes from."""
@@ -41,6 +43,7 @@ class CloseReason(StrEnum):
     SCHEMA = "schema"  # codec, size or rate other than the root's, at the start or later
     OTHER_GAME = "other_game"  # ignored and counted, no commit says so
     EXPIRED = "expired"  # dormant for longer than the dedupe horizon
+    MEDIA = "media"  # the file with its pictures never came, or is not what its rows say
     UNDECODABLE = "undecodable"  # an episode whose video shows no picture of its size; the session goes on
 
 
@@ -125,7 +128,7 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A decoded frame record. `idr` is read from the NAL units, not from the rig's flag."""
+    """A frame record; `idr` is read from the NAL units. Without `unit` the picture lies in the session's file."""
 
     offset: int
     key: str
@@ -145,6 +148,7 @@ class FrameEnd:
     offset: int
     key: str
     frame_count: int | None
+    media_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +229,6 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None = None
     timestamp: int | None = None  # the record's own, milliseconds of the epoch
-
-
-# ---- what a commit remembers -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +367,7 @@ class EpisodeDraft:
     last_frame_offset: int
     first_pad_offset: int  # of `events`; -1 where there is none or it was folded
     last_pad_offset: int
+    media: MediaRange | None = None  # where the pictures are, instead of in a span
 
 
 @dataclass(frozen=True, slots=True)

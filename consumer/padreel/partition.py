@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from padreel.core.decode import Decoder, DecodeRules
 from padreel.core.pipeline import Limits, Pipeline
+from padreel.core.reference import MediaScan, Wanted
 from padreel.core.rules import Rules
 from padreel.kafka.continuity import Continuity, last_record
 from padreel.kafka.dead_letter import of_record, of_session
@@ -155,6 +156,24 @@ class Partition:
     def tick(self, now_ns: int) -> None:
         """Let silence and deadlines take effect."""
         self._running.tick(now_ns)
+        self._collect()
+
+    def wanted(self, now_ns: int) -> list[Wanted]:
+        """The files of sessions by reference that are to be looked through now."""
+        return self._running.wanted(now_ns)
+
+    @property
+    def waits_for_files(self) -> bool:
+        """Whether a session whose rows have ended waits for its file."""
+        return self._running.waits_for_files
+
+    def media_found(self, key: str, scan: MediaScan) -> None:
+        """A file was looked through."""
+        self._running.media_found(key, scan)
+
+    def media_missed(self, key: str, detail: str, now_ns: int, *, is_final: bool) -> None:
+        """A file cannot be used, or not yet."""
+        self._running.media_missed(key, detail, now_ns, is_final=is_final)
         self._collect()
 
     def commit_progress(self, now_ns: int) -> None:

@@ -153,6 +153,7 @@ class OutputSettings(Settings):
             max_pre_action_ns=None if window is None else round(window * _NS),
             max_episode_ns=round(self.max_episode_seconds * _NS),
             session_timeout_ns=round(getattr(self, "session_timeout_seconds", 120.0) * _NS),
+            media_timeout_ns=round(getattr(self, "media_timeout_seconds", 3600.0) * _NS),
         )
 
     def recorded(self) -> dict[str, object]:
@@ -221,6 +222,12 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
     codec: Literal["h264"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")
     session_timeout_seconds: float = _setting(
         "A session without a frame for so long is cut there.", 120.0, metavar="SECONDS", gt=0, le=86_400
+    )
+    media_root: Path | None = _setting(
+        "Folder of the recordings that sessions by reference name; nothing outside it is opened.", None, metavar="DIR"
+    )
+    media_timeout_seconds: float = _setting(
+        "How long to wait for it after the session's END, or silence.", 3600.0, metavar="SECONDS", gt=0, le=604_800
     )
     start: StartSetting = _setting(
         "Where to begin on a partition that has no commit yet.", "earliest", metavar="earliest|latest|TIME"

@@ -132,6 +132,8 @@ class Decoder:
             return _too_large({"sequence": sequence, "frame_index": frame_index, "monotonic_ns": time_ns})
         if message.camera not in CAMERAS:
             return _Fault(RejectReason.CAMERA_UNSUPPORTED, f"camera is {_short(message.camera)}, expected 'main'")
+        if not message.access_unit and message.session.media_uri:
+            return _by_reference(offset, key, message)
         stream: Stream | None = None
         session: SessionInfo | None = None
         form = self._unit_forms.get(key)
@@ -223,14 +225,31 @@ class Decoder:
         return _rejected(topic, record, key, fault)
 
 
+def _by_reference(offset: int, key: str, message: video_pb2.VideoFrame) -> Frame | _Fault:
+    """A row whose picture lies in a file: in display order, so that its place is its sequence."""
+    info = _session(message.session)
+    if isinstance(info, _Fault):
+        return info
+    if message.sequence != message.frame_index:
+        return _Fault(
+            RejectReason.FIELD_INVALID,
+            f"sequence is {message.sequence} and frame_index {message.frame_index}, expected the same number by "
+            "reference: rows are published in display order",
+        )
+    return Frame(offset, key, message.sequence, message.frame_index, message.monotonic_ns, False, b"", None, info)
+
+
 def _frame_end(offset: int, key: str, message: video_pb2.VideoFrame) -> FrameEnd | _Fault:
     if message.kind != video_pb2.VideoFrame.END:
         return _unknown_kind(message.kind, "0 (FRAME) or 1 (END)")
+    uri = message.session.media_uri
+    if len(uri) > MAX_TEXT:
+        return _Fault(RejectReason.FIELD_INVALID, f"session.media_uri has more than {MAX_TEXT} characters")
     if not message.HasField("frame_count"):
-        return FrameEnd(offset, key, None)
+        return FrameEnd(offset, key, None, uri)
     if message.frame_count >> 63:
         return _too_large({"frame_count": message.frame_count})
-    return FrameEnd(offset, key, message.frame_count)
+    return FrameEnd(offset, key, message.frame_count, uri)
 
 
 def _stream(message: video_pb2.VideoStream) -> tuple[Stream, int] | _Fault:
@@ -264,6 +283,12 @@ def _stream(message: video_pb2.VideoStream) -> tuple[Stream, int] | _Fault:
         colors = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     stream = Stream(message.codec, message.width, message.height, fps, extradata, message.color_range, *colors)
     return stream, form
+
+
+def stream_of(message: video_pb2.VideoStream) -> Stream | str:
+    """A stream block's value, or in words what is wrong with it."""
+    parsed = _stream(message)
+    return parsed.detail if isinstance(parsed, _Fault) else parsed[0]
 
 
 def _session(message: video_pb2.SessionInfo) -> SessionInfo | _Fault:

@@ -17,6 +17,7 @@ from itertools import count
 
 from padreel.core.align import Verdict
 from padreel.core.offsets import Ledger
+from padreel.core.reference import MediaScan, Wanted
 from padreel.core.rules import Positions, Rules
 from padreel.core.session import Session
 from padreel.model import (
@@ -61,7 +62,8 @@ class _Ends:
     asked_ns: int
 
 
-_REJECTED = (CloseReason.RESTARTED, CloseReason.SCHEMA)
+_REJECTED = (CloseReason.RESTARTED, CloseReason.SCHEMA, CloseReason.MEDIA)
+_EXPANDED = 20_000  # packets of files gone through at one tick
 _NEVER_FRAMED = 4  # pads are read ahead: a session without a frame is given so many times the records
 
 
@@ -166,12 +168,41 @@ class Pipeline:
     def tick(self, now_ns: int) -> None:
         """Give up waiting where a deadline passed and the topics are proven to be read to their ends."""
         ends = self._ends
+        self._expand(now_ns)
         for session in list(self.sessions.values()):
             if ends is not None and self.at.pads >= ends.pads:
                 # Only frames that came before the ends were asked for: for them the pads are proven to be read.
                 self.force(session.key, min(now_ns - session.patience_ns, ends.asked_ns - 1))
             if session.heard_ns + self.rules.session_timeout_ns <= now_ns and self._is_silent(session):
                 self.silence(session.key, now_ns)
+
+    # ---- sessions by reference
+
+    def wanted(self, now_ns: int) -> list[Wanted]:
+        """The files to look through now; each is to be answered by `media_found` or `media_missed`."""
+        return [found for s in self.sessions.values() if (found := s.wanted(now_ns)) is not None]
+
+    @property
+    def waits_for_files(self) -> bool:
+        """Whether a session whose rows have ended waits for its file."""
+        return any(session.waits_for_file for session in self.sessions.values())
+
+    def media_found(self, key: str, scan: MediaScan) -> None:
+        """A file was looked through: `tick` goes through its packets."""
+        if (session := self.sessions.get(key)) is not None:
+            session.media_found(scan)
+
+    def media_missed(self, key: str, detail: str, now_ns: int, *, is_final: bool) -> None:
+        """A file cannot be used: not yet, or never where `is_final`."""
+        if (session := self.sessions.get(key)) is not None:
+            session.media_missed(detail, is_final, now_ns)
+            self._close_finished(session)
+
+    def _expand(self, now_ns: int) -> None:
+        for session in list(self.sessions.values()):
+            if session.reference is not None and session.undecided_frames < self.limits.frames:
+                session.expand(_EXPANDED, now_ns)
+                self._close_finished(session)
 
     def force(self, key: str, arrived_until_ns: int) -> None:
         """Decide a session's frames that arrived at or before a time as if its pad had ended."""

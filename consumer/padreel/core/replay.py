@@ -69,6 +69,10 @@ class FrameReplay:
         return None
 
     def _renumbered(self, frame: Frame, record: RawRecord) -> bytes | None:
+        if not frame.unit:  # its place is that of its picture in the file
+            self._next = max(self._next, frame.sequence + 1)
+            self.found.frames += 1
+            return record.value
         if self._base is None and frame.idr:
             self._base = frame.sequence, frame.frame_index
         sequence, frame_index = self._base or (frame.sequence + 1, 0)

@@ -17,6 +17,7 @@ class Rules:
     max_pre_action_ns: int | None = None
     max_episode_ns: int = 900 * 10**9
     session_timeout_ns: int = 120 * 10**9
+    media_timeout_ns: int = 3600 * 10**9  # how long the file of a session by reference is waited for
     force_after_ns: int = 30 * 10**9  # where the rig promises heartbeats
     force_after_without_heartbeats_ns: int = 900 * 10**9
     dedupe_horizon: int = 100_000  # records for which a closed session is remembered

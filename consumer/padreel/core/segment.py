@@ -58,9 +58,11 @@ class Segment:
         "_gop",
         "_hole",
         "_pending",
+        "by_reference",
         "cut",
         "first_index",
         "first_ns",
+        "first_sequence",
         "idle",
         "info",
         "keys",
@@ -76,8 +78,10 @@ class Segment:
         "stream",
     )
 
-    def __init__(self, span: int, stream: Stream, info: SessionInfo, first_index: int, first_ns: int) -> None:
+    def __init__(self, span: int, stream: Stream, info: SessionInfo, idr: Frame, first_ns: int) -> None:
+        first_index = idr.frame_index
         self.span, self.stream, self.info = span, stream, info
+        self.first_sequence, self.by_reference = idr.sequence, not idr.unit
         self.first_index = self.next_index = first_index
         self.first_ns = first_ns  # a split counts from here, kept or not
         self.received = 0

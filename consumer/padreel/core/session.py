@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from padreel.core.align import Join, PadTimeline, Verdict
+from padreel.core.by_reference import ByReference
+from padreel.core.draft import draft_of
+from padreel.core.reference import Referenced
 from padreel.core.rules import Positions, Rules
 from padreel.core.segment import Key, Received, Segment
 from padreel.model import (
@@ -38,14 +42,7 @@ class Snapshot(NamedTuple):
     holds_pads: bool
 
 
-_ACCEPT_NO_MORE = {
-    CloseReason.RESTARTED: Fate.RESTARTED,
-    CloseReason.SCHEMA: Fate.REJECTED,
-    CloseReason.OTHER_GAME: Fate.IGNORED,
-}
-
-
-class Session:
+class Session(ByReference):
     """One open session. `emit` takes the effects on its spans, in order."""
 
     def __init__(
@@ -69,6 +66,7 @@ class Session:
         self.dropped: list[tuple[int, Fate]] = []  # frame records that are no rows, not yet counted
         self._released: dict[Fate, int] = {}  # frame records of segments that are done, not yet counted
         self._late: array[int] = array("q")  # offsets of late EVENTs that no episode has reported
+        self.reference: Referenced | None = None  # of a session by reference
         self._load(state or OpenSession())
         self.pads = PadTimeline(state.pad if state else None)
         self.join = Join(
@@ -96,23 +94,30 @@ class Session:
         self.dormant = False
         self.heard_ns = now_ns
         if self.closing is not None:
-            fate = _ACCEPT_NO_MORE.get(self.closing, Fate.STALE) if isinstance(item, Frame) else Fate.STALE
-            self.dropped.append((item.offset, fate))
+            self.dropped.append((item.offset, self._fate_when_closed if isinstance(item, Frame) else Fate.STALE))
+        elif self.reference is not None or (isinstance(item, Frame) and not item.unit):
+            self._by_reference(item, now_ns)
         elif isinstance(item, FrameEnd):
             lost = item.frame_count is not None and item.frame_count > self._sequence
             self._close(CloseReason.END, EndReason.GAP if lost else EndReason.END, item.offset, Fate.END)
         else:
             self._frame(item, now_ns)
 
-    def _frame(self, frame: Frame, now_ns: int) -> None:
-        received = self._received
+    def _is_other_game(self, frame: Frame) -> bool:
+        """Take what the frame says of the session; whether that is of another game, which closes it."""
         if frame.session is not None:
             self.info = frame.session
             game = self._rules.game_id
             if game and frame.session.game_id and frame.session.game_id != game:
                 self.detail = f"game {frame.session.game_id!r}, this consumer records {game!r}"
                 self._close(CloseReason.OTHER_GAME, EndReason.SCHEMA, frame.offset, Fate.IGNORED)
-                return
+                return True
+        return False
+
+    def _frame(self, frame: Frame, now_ns: int) -> None:
+        received = self._received
+        if self._is_other_game(frame):
+            return
         if frame.sequence < self._sequence:
             if received.time_ns is not None and frame.time_ns > received.time_ns:
                 before = self._sequence - 1
@@ -141,7 +146,8 @@ class Session:
             return
         segment = self.segments[-1]
         segment.add(frame, received, now_ns)
-        self._emit(AppendUnit(segment.span, frame.frame_index - segment.first_index, frame.idr, frame.unit))
+        if frame.unit:
+            self._emit(AppendUnit(segment.span, frame.frame_index - segment.first_index, frame.idr, frame.unit))
 
     def _misplaced(self, frame: Frame) -> EndReason | None:
         """Why the frame cannot stand where it says: it disagrees with others, or leaves a hole that nothing fills."""
@@ -185,8 +191,9 @@ class Session:
             first_ns = idr.time_ns if self._segment_ns is None else self._segment_ns
             self._segment_ns, self._waiting = None, False
             span = self._new_span()
-            self.segments.append(Segment(span, stream, self.info or SessionInfo(), idr.frame_index, first_ns))
-            self._emit(OpenSpan(span, stream))
+            self.segments.append(Segment(span, stream, self.info or SessionInfo(), idr, first_ns))
+            if idr.unit:
+                self._emit(OpenSpan(span, stream))
         return True
 
     def _cut(self, reason: EndReason) -> None:
@@ -227,7 +234,8 @@ class Session:
             for offset in segment.settle(self.join):
                 self.dropped.append((offset, Fate.HOLE))
         for segment in [s for s in self.segments if s.complete and not s.rows]:
-            self._emit(DropSpan(segment.span))
+            if not segment.by_reference:
+                self._emit(DropSpan(segment.span))
             self._release(segment)
 
     def _release(self, segment: Segment) -> None:
@@ -250,6 +258,9 @@ class Session:
     def silence(self, at: Positions, now_ns: int) -> None:
         """No frame came for the session timeout: cut, decide everything, fold the pads. It stays open."""
         self.heard_ns = now_ns
+        if self.reference is not None and not self.reference.is_done:
+            self._silent_by_reference(self.reference, now_ns)
+            return
         if self.closing is None:
             if self.segments and self.segments[-1].cut is None:
                 self._cut(EndReason.SILENCE)
@@ -298,41 +309,12 @@ class Session:
     def take_episode(self, at: Positions) -> EpisodeDraft:
         """Hand over the first segment; it is the caller's to commit."""
         segment = self.segments[0]
-        key, serials = segment.resume_key(), segment.row_serials
-        # From the EVENT in force at the first row on; without one there, from the first that came after it.
-        needed = [serial for serial in serials if serial >= 0]
-        if serials[0] < 0 and (later := self.pads.first_after(segment.row_times[0])) is not None:
-            needed.append(later)
-        first = min(needed, default=None)
-        payloads, times, offsets = (
-            ((), array("q"), array("q")) if first is None else self.pads.events(first, segment.row_times[-1])
-        )
-        known = [offset for offset in offsets if offset >= 0]
-        assert segment.cut is not None
+        media = self.reference.packets(segment) if segment.by_reference and self.reference else None
         assert self._session_ns is not None
+        draft = draft_of(segment, self.pads, key=self.key, session_ns=self._session_ns, late=0, media=media)
         self._release(segment)
         self._advance_pads(at)
-        return EpisodeDraft(
-            span=segment.span,
-            key=self.key,
-            stream=segment.stream,
-            session=segment.info,
-            reason=segment.cut,
-            first_unit=key.frame_index - segment.first_index,
-            first_row=segment.row_index - segment.first_index,
-            first_frame_index=segment.row_index,
-            time_ns=tuple(segment.row_times),
-            pairing=tuple(serial - first if first is not None and serial >= 0 else -1 for serial in serials),
-            forced=sum(segment.row_forced),
-            late=self._report_late(),
-            events=payloads,
-            event_ns=tuple(times),
-            session_ns=self._session_ns,
-            first_frame_offset=min(segment.row_offsets),
-            last_frame_offset=max(segment.row_offsets),
-            first_pad_offset=known[0] if known else -1,
-            last_pad_offset=known[-1] if known else -1,
-        )
+        return replace(draft, late=self._report_late())
 
     def _report_late(self) -> int:
         """How many late EVENTs the commit of an episode reports: those that are not read again after it."""
@@ -358,7 +340,8 @@ class Session:
         `count_below`.
         """
         key: Key | None = self.segments[0].resume_key() if self.segments else None
-        self.resume = key.offset if key else max(at.frames, self.resume)
+        row = self.reference.next_offset() if self.reference and key is None else None
+        self.resume = key.offset if key else max(at.frames, self.resume) if row is None else row
         received = key.before if key else self._received
         if self.dormant:
             self._fold(at)
@@ -386,7 +369,7 @@ class Session:
             late=self._late_before,
             dormant=self.dormant,
         )
-        return Snapshot(state, key is not None, holds_pads)
+        return Snapshot(state, key is not None or row is not None, holds_pads)
 
     def count_below(self, offset: int, counted: dict[Fate, int]) -> None:
         """Add to `counted` the frame records below `offset` that are rows or dropped."""

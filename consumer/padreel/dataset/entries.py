@@ -92,7 +92,7 @@ def without_episode(commit: Commit, detail: str) -> Commit:
     rejection = SessionRejection(
         draft.key,
         draft.session.rig_id,
-        CloseReason.UNDECODABLE,
+        CloseReason.UNDECODABLE if draft.media is None else CloseReason.MEDIA,
         detail,
         draft.first_frame_offset,
         draft.last_frame_offset,

@@ -16,6 +16,7 @@ from padreel.dataset import entries, files, layout, projection, publish
 from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry, Kind, Source, Totals
 from padreel.dataset.entries import Staged
 from padreel.dataset.layout import DatasetSpec, SkippedSession
+from padreel.dataset.media import MediaFiles
 from padreel.dataset.publish import Prepared, PublishFolder
 from padreel.dataset.stage import Stage
 from padreel.dataset.stats import aggregate_stats
@@ -66,8 +67,17 @@ class Shard:
     `state` is the last commit's, None where the log has no commit but claims; `totals` are of all commits.
     """
 
-    def __init__(self, path: Path, spec: DatasetSpec, folder: PublishFolder, log: CommitLog, claim: Entry) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: DatasetSpec,
+        folder: PublishFolder,
+        log: CommitLog,
+        claim: Entry,
+        media: MediaFiles | None,
+    ) -> None:
         """For `open` alone."""
+        self._media = media
         self.path = path
         self.claim = claim.n
         self._spec = spec
@@ -96,6 +106,7 @@ class Shard:
         pads_topic: str,
         partition: int,
         partitions: int,
+        media: MediaFiles | None = None,
     ) -> Shard:
         """Take the shard at `path` (made if it is not there) and roll its log forward.
 
@@ -118,7 +129,7 @@ class Shard:
                 claim = entries.claim(last, writer, source)
                 if log.link(claim, folder.path):
                     break
-            shard = cls(path, dataset, folder, log, claim)
+            shard = cls(path, dataset, folder, log, claim, media)
             shard._roll_forward()
         except Exception:
             with contextlib.suppress(OSError):  # what stays is taken away by the next one to open
@@ -137,10 +148,11 @@ class Shard:
     def apply(self, effects: Sequence[Effect]) -> list[Committed]:
         """Carry out `effects` in order; what was committed since the last call that returned.
 
-        Raises FencedError for good. After an OSError out of linking or publishing, `apply(())` goes on where it
-        stopped; after one out of staging the video is lost and every call raises DatasetError: close, open and read
-        again. After UndecodableError, which says that an episode shows nothing, `reject` has to be called before
-        `apply(())` goes on. ForeignFileError and CorruptShardError want a person; `apply(())` goes on afterwards.
+        Raises FencedError for good. After an OSError out of linking or publishing, or out of copying from a file that
+        a session by reference names, `apply(())` goes on where it stopped; after one out of staging the video is lost
+        and every call raises DatasetError: close, open and read again. After UndecodableError, which says that an
+        episode shows nothing or that its file was replaced, `reject` has to be called before `apply(())` goes on.
+        ForeignFileError and CorruptShardError want a person; `apply(())` goes on afterwards.
         """
         if self._unusable is not None:
             raise self._unusable
@@ -205,7 +217,7 @@ class Shard:
             claim = layout.staged_claim(name)
             if claim is not None and claim < self.claim and name not in named:
                 files.unlink(staging / name, "sweep")
-        self._stage = Stage(staging, self._spec, self.claim)
+        self._stage = Stage(staging, self._spec, self.claim, self._media)
 
     # ---- applying --------------------------------------------------------------------------------------------
 
@@ -254,6 +266,9 @@ class Shard:
             )
             files.fsync_folder(self.path / layout.STAGING)
         except OSError as error:
+            if draft.media is not None:  # nothing is lost: it can be copied again
+                self._folder.check()
+                raise
             raise self._lost_video(error) from error
         staged = Staged(
             files=tuple(CommittedFile(one.kind, one.name, one.sha256, one.size) for one in made.files),

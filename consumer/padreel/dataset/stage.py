@@ -16,6 +16,7 @@ from pathlib import Path
 
 from padreel.dataset import files, layout
 from padreel.dataset.layout import CAMERA, DatasetSpec, FileKind
+from padreel.dataset.media import MediaFiles
 from padreel.dataset.remux import SpanWriter, keep_from
 from padreel.dataset.rows import Columns, data_file, episode_columns, pad_age
 from padreel.dataset.stats import Stats, column_stats, picture_stats, sample_keyframes
@@ -62,7 +63,8 @@ class Stage:
     a new Stage, reading the units again. A span that is not open is a KeyError: a bug of the caller's.
     """
 
-    def __init__(self, folder: Path, spec: DatasetSpec, claim: int) -> None:
+    def __init__(self, folder: Path, spec: DatasetSpec, claim: int, media: MediaFiles | None = None) -> None:
+        self._media = media or MediaFiles(None)
         self._folder = folder
         self._spec = spec
         self._claim = claim
@@ -94,9 +96,9 @@ class Stage:
         """Close the draft's span and write the episode's files; each is fsynced, `staging/` itself is not.
 
         `first_row_index` is the dataset-wide index of the first row. Raises UndecodableError where the video shows
-        nothing. Where this raises, nothing of the episode stays.
+        nothing, or its file is not what it was. Where this raises, nothing of the episode stays.
         """
-        span = self._spans.pop(draft.span)
+        span = self._copied(draft) if draft.media is not None else self._spans.pop(draft.span)
         written = [span.writer.path]
         try:
             video = self._finish_video(span, draft, written)
@@ -134,12 +136,28 @@ class Stage:
     def _fresh(self, kind: FileKind) -> Path:
         return self._folder / layout.staged_name(self._claim, kind)
 
+    def _copied(self, draft: EpisodeDraft) -> _Span:
+        """A span with the pictures out of the file that a session by reference names, from the first unit on."""
+        assert draft.media is not None
+        path = self._fresh("video")
+        files.probe("before stage", path)
+        span = _Span(SpanWriter(path, draft.stream), draft.stream)
+        try:
+            self._media.copy(draft.media, span.writer)
+        except BaseException:
+            span.writer.discard()
+            raise
+        files.probe("after stage", path)
+        places = zip(draft.media.positions, draft.media.idr, strict=True)
+        span.keyframes += [draft.first_unit + position for position, idr in places if idr]
+        return span
+
     def _finish_video(self, span: _Span, draft: EpisodeDraft, written: list[Path]) -> StagedFile:
         """The span's mp4, complete and durable, without the GOPs before the first unit."""
         path = span.writer.path
         with files.announced("stage", path):
             span.writer.close()
-        if draft.first_unit > 0:
+        if draft.first_unit > 0 and draft.media is None:
             kept = self._fresh("video")
             written.append(kept)
             with files.announced("stage", kept):
