@@ -9,6 +9,7 @@ from pathlib import Path
 
 from padreel.consumer import Clock, Consumer
 from padreel.dataset.layout import shard_folder
+from padreel.dataset.media import MediaFiles
 from padreel.dataset.shard import Shard
 from padreel.metrics import Metrics
 from padreel.model import Topic
@@ -32,6 +33,7 @@ class Member:
         name: str = "writer",
         source: FakeSource | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        media: MediaFiles | None = None,
         **given: object,
     ) -> None:
         self.source = source or FakeSource(broker)
@@ -41,7 +43,13 @@ class Member:
         def open_one(partition: int) -> Shard:
             path = root / shard_folder(partition)
             return open_shard(
-                path, dataset=DATASET, writer=name, partition=partition, partitions=broker.partitions, group="padreel"
+                path,
+                dataset=DATASET,
+                writer=name,
+                partition=partition,
+                partitions=broker.partitions,
+                group="padreel",
+                media=media,
             )
 
         self.consumer = Consumer(
@@ -54,6 +62,7 @@ class Member:
             threads=threads,
             metrics=self.metrics,
             clock=Clock(now_ns, lambda: 10.0),
+            media=media,
         )
 
     def value(self, name: str, partition: int = 0, **labels: str) -> float:
@@ -63,6 +72,21 @@ class Member:
 
     def episodes(self, partition: int = 0) -> int:
         return int(self.value("padreel_episodes_total", partition, reason="end"))
+
+
+def record_rows(broker: FakeBroker, partition: int, key: str, source: Source, media_uri: str) -> None:
+    """The same session by reference."""
+    send, name = broker.produce, key.encode()
+    event = gamepad_pb2.GamepadState(monotonic_ns=1, axes=[0.5], pressed_buttons=[0])
+    send((Topic.PADS, partition), name, event.SerializeToString(), 1_000)
+    for n in range(len(source.units)):
+        frame = video_pb2.VideoFrame(sequence=n, frame_index=n, monotonic_ns=1 + n * FRAME_NS)
+        frame.session.media_uri = media_uri
+        send((Topic.FRAMES, partition), name, frame.SerializeToString(), 1_000 + n)
+    end = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=len(source.units))
+    send((Topic.FRAMES, partition), name, end.SerializeToString(), 2_000)
+    over = gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)
+    send((Topic.PADS, partition), name, over.SerializeToString(), 2_000)
 
 
 def record_video(broker: FakeBroker, partition: int, key: str, source: Source) -> None:

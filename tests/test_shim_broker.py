@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,7 +18,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from padreel_schemas.recording import Recording
 from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.topics import TopicsError, create_topics
+from padreel_shim.watch import FollowOptions
 from tests.conftest import CHECKOUT, TopicNames
+from tests.follow_world import Recorder
+from tests.follow_world import expected as expected_of_follow
 from tests.session_folders import write_folder
 
 PARTITIONS = 3
@@ -137,6 +141,44 @@ def test_stopped_in_the_middle_and_started_again(
         assert without_repeats(values) == expected(folder, kind)
         if signum != signal.SIGKILL:
             assert values == expected(folder, kind)
+
+
+@pytest.mark.parametrize("video", ["inline", "reference"])
+def test_follow_killed_while_a_folder_grows(
+    broker: str, made: TopicNames, shim: Shim, tmp_path: Path, video: Literal["inline", "reference"]
+) -> None:
+    name = "capture.mkv" if video == "inline" else "capture.mp4"
+    folder = write_folder(tmp_path / "whole" / "session", frames=120, events=40, video=name)
+    root = tmp_path / "root"
+    recorder = Recorder(folder.parent, root, most=2_000)
+    command = ("follow", str(root), "--video", video, "--closed-after-seconds", "2")
+    while not recorder.is_done:
+        process = shim(*command)
+        before = len(stored(broker, made.pads))
+        deadline = time.monotonic() + 300
+        while not recorder.is_done and len(stored(broker, made.pads)) < before + 5 and time.monotonic() < deadline:
+            recorder.write()
+        process.send_signal(signal.SIGKILL)
+        finish(process, -9)
+    process = shim(*command)
+    wait_for(lambda: any('"finished": true' in path.read_text() for path in (tmp_path / "state").glob("*.json")))
+    _, err = finish(shim(*command), 1)
+    assert "is followed already, by process" in err
+    process.send_signal(signal.SIGTERM)
+    finish(process, 128 + signal.SIGTERM)
+    records = expected_of_follow(folder, FollowOptions(video=video, media_root=root))
+    for kind, topic in (("frames", made.frames), ("pads", made.pads)):
+        found = stored(broker, topic)
+        assert len({key for _, key, _ in found}) == 1
+        values = without_repeats([value for _, _, value in found])
+        assert values == [record.value for record in records if record.topic == kind]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_goes_wrong_is_one_line(shim: Shim, tmp_path: Path) -> None:
