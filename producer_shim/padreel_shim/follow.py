@@ -22,6 +22,7 @@ from padreel_shim.tail import FolderTail, InlineFrames, ReferenceFrames
 from padreel_shim.watch import Stillness, Surroundings, in_thread
 
 _YIELD_EVERY = 64
+_MOST_LEFT = 64  # frames
 
 
 async def follow_session(folder: Path, around: Surroundings) -> Published | None:
@@ -146,11 +147,13 @@ class _Following:
     async def _until_closed(self) -> None:
         """Publish what is appended until nothing more is."""
         around = self._around
-        stillness = Stillness(self._folder, around)
+        stillness, is_closed = Stillness(self._folder, around), False
         while True:
             records = await around.patiently(self._tail.read)
             await self._send(records)
-            if await around.patiently(partial(stillness.is_closed, moved=bool(records))):
+            is_closed = is_closed or await around.patiently(partial(stillness.is_closed, moved=bool(records)))
+            # What is left is then taken at once, and must not be half a recording because its disk is slow.
+            if is_closed and self._tail.frames.held <= _MOST_LEFT:
                 return
             if not records:
                 await self._save()

@@ -24,6 +24,7 @@ _READ_BYTES = 65_536
 _LEAD_NS = 1_000_000_000  # EVENTs go out so far before the frames they may belong to, not a whole session
 _HELD_PADS = 10_000
 _HELD_ROWS = 10_000
+_HELD_PACKETS = 600  # a recorder that writes its rows late must not fill the memory with pictures
 
 
 class AppendedFile:
@@ -141,7 +142,7 @@ class InlineFrames:
 
     def take(self) -> list[PublishedRecord]:
         """Return the records of the pictures that are whole now. Raises RecordingError."""
-        if self._order.waiting <= _HELD_ROWS:
+        if self._order.waiting <= _HELD_PACKETS:
             for packet in self._video.take():
                 self._order.add(packet)
         return self._records()
