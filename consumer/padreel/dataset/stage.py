@@ -140,14 +140,13 @@ class Stage:
         """A span with the pictures out of the file that a session by reference names, from the first unit on."""
         assert draft.media is not None
         path = self._fresh("video")
-        files.probe("before stage", path)
-        span = _Span(SpanWriter(path, draft.stream), draft.stream)
-        try:
-            self._media.copy(draft.media, span.writer)
-        except BaseException:
-            span.writer.discard()
-            raise
-        files.probe("after stage", path)
+        with files.announced("stage", path):
+            span = _Span(SpanWriter(path, draft.stream), draft.stream)
+            try:
+                self._media.copy(draft.media, span.writer)
+            except BaseException:
+                span.writer.discard()
+                raise
         places = zip(draft.media.positions, draft.media.idr, strict=True)
         span.keyframes += [draft.first_unit + position for position, idr in places if idr]
         return span
