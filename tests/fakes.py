@@ -248,6 +248,8 @@ class FakeShard:
             reason=draft.reason,
             frames=rows,
             seconds=rows / 30,
+            pad_ages=(0.25, 0.5),
+            step_seconds={"stage": 1.0, "commit": 2.0, "publish": 3.0},
         )
 
     def reject(self, detail: str) -> SessionRejection:

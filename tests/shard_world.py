@@ -78,6 +78,7 @@ class MadeEpisode:
     stats: dict[str, dict[str, list[Any]]]
     row: dict[str, Any]
     pad_age_max: float
+    pad_ages: tuple[float, ...]
 
 
 def stats_of(length: int) -> dict[str, dict[str, list[Any]]]:
@@ -121,7 +122,7 @@ class PlainStage:
             "gamepad": b"".join(draft.events),
         }
         made = tuple(self._write(kind, content) for kind, content in contents.items())
-        return MadeEpisode(made, length, 0.0, length / 30, stats_of(length), {}, 0.25)
+        return MadeEpisode(made, length, 0.0, length / 30, stats_of(length), {}, 0.25, (0.25,))
 
     def _write(self, kind: FileKind, content: bytes) -> MadeFile:
         name = layout.staged_name(self._claim, kind)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
+from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from padreel.metrics import Metrics
+from padreel.dataset.shard import Step
+from padreel.metrics import STEPS, Metrics
 
 
 def test_names_follow_the_conventions() -> None:
@@ -15,7 +18,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_no_label_can_hold_a_session() -> None:
-    bounded = {"topic", "partition", "consumergroup", "reason", "fate", "verdict", "what", "kind", "version"}
+    bounded = {"topic", "partition", "consumergroup", "reason", "fate", "verdict", "what", "kind", "version", "step"}
     used = {label for one in Metrics().definitions for label in one.labels}
     assert used <= bounded
 
@@ -39,18 +42,50 @@ def test_two_consumers_do_not_share_metrics() -> None:
     assert b"padreel_rebalances_total{" not in other.render()
 
 
+VALUES = {"topic": "t", "consumergroup": "g", "what": "pads", "version": "1"}
+
+
+def gauges_of(metrics: Metrics, partition: str) -> set[str]:
+    """Names of the gauges that have a series for this partition."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {
+        family.name
+        for family in families
+        if family.type == "gauge" and any(sample.labels.get("partition") == partition for sample in family.samples)
+    }
+
+
 def test_a_lost_partition_leaves_no_gauge_behind() -> None:
     metrics = Metrics()
+    partitioned = {one.name for one in metrics.definitions if one.kind == "gauge" and "partition" in one.labels}
+    gauges = {name: one for name, one in vars(metrics).items() if isinstance(one, Gauge)}
+    assert partitioned <= {one._name for one in gauges.values()}
     for number in ("0", "1"):
-        metrics.lag_records.labels("t", number, "g").set(1)
-        metrics.open_sessions.labels(number, "g").set(1)
-        metrics.records.labels("t", number, "g").inc()
+        metrics.begin_partition(("t", "other"), int(number), "g")
+        for one in gauges.values():
+            one.labels(**{label: {**VALUES, "partition": number}[label] for label in one._labelnames}).set(1)
+    assert gauges_of(metrics, "1") == partitioned
     metrics.drop_partition(("t", "other"), 1, "g")
-    text = metrics.render().decode()
-    assert 'lag_records{consumergroup="g",partition="0",topic="t"}' in text
-    assert 'lag_records{consumergroup="g",partition="1",topic="t"}' not in text
-    assert 'open_sessions{consumergroup="g",partition="1"}' not in text
-    assert 'records_total{consumergroup="g",partition="1",topic="t"}' in text
+    assert gauges_of(metrics, "1") == set()
+    assert gauges_of(metrics, "0") == partitioned
+    assert 'records_total{consumergroup="g",partition="1",topic="t"}' in metrics.render().decode()
+
+
+def test_the_counters_of_a_partition_begin_at_0() -> None:
+    """Prometheus does not see the step from nothing to the first value."""
+    metrics = Metrics()
+    metrics.begin_partition(("t",), 3, "g")
+    families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+    for one in metrics.definitions:
+        if one.kind == "gauge" or "partition" not in one.labels or one.name == "padreel_dead_letters_total":
+            continue
+        samples = families[one.name.removesuffix("_total")].samples
+        assert samples, one.name
+        assert {sample.value for sample in samples} == {0.0}
+
+
+def test_every_step_of_a_commit_has_its_series() -> None:
+    assert get_args(Step) == STEPS
 
 
 def test_the_table_has_a_row_for_every_metric() -> None:

@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from padreel.dataset import files, layout, shard
+from padreel.dataset import files, layout, publish, shard
 from padreel.dataset.commit_log import CommitLog, Kind
 from padreel.errors import (
     CorruptShardError,
@@ -63,6 +64,31 @@ def test_a_world_is_committed_once_and_read_back(tmp_path: Path) -> None:
     assert read_shard(tmp_path) == whole_world()
     opened.close()
     assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_the_steps_of_a_commit_are_timed_by_the_clock_that_is_given(tmp_path: Path) -> None:
+    seconds = iter(range(100))
+    opened = open_shard(tmp_path, now_ns=lambda: next(seconds) * 10**9)
+    (done,) = opened.apply(episode_effects(0))
+    assert done.step_seconds == {"stage": 1.0, "commit": 1.0, "publish": 1.0}
+    assert done.pad_ages == (0.25,)
+
+
+def test_a_step_that_failed_is_timed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0]
+    opened = open_shard(tmp_path, now_ns=lambda: now[0] * 10**9)
+    put_all = publish.put_all
+
+    def fail(*arguments: Any) -> None:
+        now[0] = 300
+        monkeypatch.setattr(publish, "put_all", put_all)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(publish, "put_all", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        opened.apply(episode_effects(0))
+    (done,) = opened.apply(())
+    assert done.step_seconds == {"stage": 0.0, "commit": 0.0, "publish": 0.0}
 
 
 def test_a_shard_without_an_episode_has_no_info(tmp_path: Path) -> None:

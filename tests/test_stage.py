@@ -183,6 +183,7 @@ def test_statistics_are_of_the_rows(tmp_path: Path, source: Source) -> None:
     np.testing.assert_allclose(np.reshape(episode.stats[layout.CAMERA]["mean"], 3), pixels.mean(axis=0), rtol=1e-9)
     assert episode.stats[layout.CAMERA]["count"] == [1]
     assert episode.pad_age_max == pytest.approx(0.1, abs=1e-6)
+    assert episode.pad_ages == (rows["capture.pad_age"][0].as_py(),)  # of one row in each second
 
 
 @pytest.mark.parametrize("first_row", [0, 5, 12, 20, 24])
@@ -219,6 +220,7 @@ def test_a_session_without_any_event(tmp_path: Path, source: Source) -> None:
     assert rows["action"] == [[0.0] * 3] * 9
     assert rows["capture.pad_age"] == [-1.0] * 9
     assert episode.pad_age_max == -1.0
+    assert episode.pad_ages == ()
     assert episode.files[2].size == 0
 
 

@@ -90,6 +90,7 @@ async def consume(settings: ConsumerSettings) -> None:
             partition=partition,
             partitions=cluster.partitions,
             media=media,
+            now_ns=time.monotonic_ns,
         )
 
     metrics = Metrics()

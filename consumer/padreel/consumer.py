@@ -36,6 +36,7 @@ from padreel.rejects import RejectLimit, RejectLog
 from padreel.scanner import Scanned, Scanner
 from padreel.settings import ConsumerSettings
 from padreel.starting import StartingPoint, answered
+from padreel.vitals import watch_loop, watch_room
 from padreel.writer import Lost, Opened, Returned, Storage, Surroundings, Writer
 
 _PROGRESS_NS = 60_000_000_000
@@ -104,6 +105,7 @@ class Consumer:
             committed=self._observer.committed,
             buried=self._observer.buried,
             timed=self._observer.timed,
+            muxed=self._observer.muxed,
             failed=self._observer.failed,
             now_ns=clock.now_ns,
         )
@@ -140,15 +142,17 @@ class Consumer:
             if self._settings.until == "end":
                 self._targets = await answered(self._source.end_offsets, self._all_pairs)
             async with asyncio.TaskGroup() as group:
-                intake = [
+                tasks = [
                     group.create_task(self._intake.fetch(), name="fetch"),
                     group.create_task(self._take_events(group), name="pipeline"),
                     group.create_task(self._intake.tick(), name="tick"),
                     group.create_task(self._intake.watch_ends(), name="ends"),
                     group.create_task(self._intake.advise(), name="advise"),
+                    group.create_task(watch_loop(self._clock.now_ns, self._observer.stalled), name="loop"),
+                    group.create_task(watch_room(self._settings.output_root, self._observer.room), name="room"),
                 ]
                 await self._stopping.wait()
-                for task in intake:
+                for task in tasks:
                     task.cancel()
                 self._scanner.stop()
                 await self._let_go()
@@ -220,7 +224,7 @@ class Consumer:
                     self._scanner.look(partition, wanted, group)
                 if now_ns - partition.progress_ns >= _PROGRESS_NS:
                     partition.commit_progress(now_ns)
-        self._observer.look(self._partitions.values())
+        self._observer.look(self._partitions.values(), now_ns)
         if self._targets is not None and self._reached(self._targets):
             self._finish(now_ns)
 
@@ -311,6 +315,7 @@ class Consumer:
             is_seeking = self._source.resume(partition.number, frames, pads, partition.generation)
         if is_seeking:
             partition.begin(event, self._clock.now_ns())
+            self._observer.began(partition.number)
             for topic, position in ((Topic.FRAMES, state.frames_position), (Topic.PADS, state.pads_position)):
                 pair = topic, partition.number
                 self._read_to[pair] = max(position, self._read_to.get(pair, 0))

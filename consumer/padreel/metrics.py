@@ -12,6 +12,9 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from padreel.core.align import Verdict
+from padreel.model import CloseReason, EndReason, Fate, RejectReason
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # A series beside each counter that says when it was made: no dashboard asks for it, and it doubles what is scraped.
@@ -19,7 +22,17 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _TOPIC = ("topic", "partition", "consumergroup")
 _PARTITION = ("partition", "consumergroup")
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_GROUP = ("consumergroup",)
+
+_STALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A commit outlasts the longest of these while the disk is full.
+_COMMITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_PAD_AGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+RECORD_BUFFERS = ("frames", "pads")
+BYTE_BUFFERS = ("video", "pads")
+STEPS = ("stage", "commit", "publish")
+_SESSION_REJECTIONS = (CloseReason.RESTARTED, CloseReason.SCHEMA, CloseReason.UNDECODABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,37 +51,104 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.definitions: list[Definition] = []
+        self._of_topic: list[Gauge] = []
+        self._of_partition: list[Gauge] = []
+        self._of_buffer: list[Gauge] = []
 
         self.build_info = self._gauge("build_info", "Always 1; the version is in the label.", ("version",))
+        self._define_reading()
+        self._define_sessions()
+        self._define_writing()
+        self._define_process()
+
+    def _define_reading(self) -> None:
         self.records = self._counter("records", "Records read.", _TOPIC)
         self.bytes = self._counter("bytes", "Bytes of record values read.", _TOPIC)
         self.rejected = self._counter(
             "rejected", "Records that cannot be used, by reason; each is in the log.", (*_TOPIC, "reason")
         )
-        self.frames = self._counter(
-            "frames", "Frame records accounted for, by what became of them.", (*_PARTITION, "fate")
-        )
-        self.episodes = self._counter("episodes", "Episodes committed, by why they ended.", (*_PARTITION, "reason"))
-        self.sessions_rejected = self._counter(
-            "sessions_rejected", "Sessions, or parts of them, rejected as a whole.", (*_PARTITION, "reason")
-        )
-        self.pad_events = self._counter("pad_records", "Pad records by how they were taken.", (*_PARTITION, "verdict"))
-        self.forced = self._counter(
-            "forced_frames", "Frames whose pad was decided by a deadline instead of by the pad stream.", _PARTITION
+        self.reread_bytes = self._counter(
+            "reread_bytes", "Bytes of record values that were read again, by this consumer or after another.", _TOPIC
         )
         self.lag_records = self._gauge("lag_records", "Records published but not yet read.", _TOPIC)
         self.lag_seconds = self._gauge(
             "lag_seconds", "How far reading is behind what the rigs published; 0 when all is read.", _TOPIC
         )
         self.position = self._gauge("read_position", "Offset of the next record to read.", _TOPIC)
+        self.next_offset = self._gauge(
+            "next_offset", "Offset that the shard's log says to go on from: what lies before it is accounted.", _TOPIC
+        )
+        self.next_age_seconds = self._gauge(
+            "next_age_seconds",
+            "Age of the oldest record that is still needed, 0 when none is; retention must be longer.",
+            _TOPIC,
+        )
+
+    def _define_sessions(self) -> None:
+        self.open_sessions = self._gauge("open_sessions", "Sessions that have begun and not ended.", _PARTITION)
+        self.silent_sessions = self._gauge(
+            "silent_sessions", "Open sessions that had no frame for the session timeout.", _PARTITION
+        )
+        self.longest_session_seconds = self._gauge(
+            "longest_session_seconds",
+            "How long the longest of the open sessions that are not silent has been recording, by its rig's clock.",
+            _PARTITION,
+        )
+        self.watermark_delay_seconds = self._gauge(
+            "watermark_delay_seconds",
+            "How long a frame has been waiting for its pad, of those that wait the one that waits longest; 0 when none "
+            "does.",
+            _PARTITION,
+        )
+        self.pad_events = self._counter("pad_records", "Pad records by how they were taken.", (*_PARTITION, "verdict"))
+        self.frames = self._counter(
+            "frames", "Frame records accounted for, by what became of them.", (*_PARTITION, "fate")
+        )
+        self.forced = self._counter(
+            "forced_frames", "Frames whose pad was decided by a deadline instead of by the pad stream.", _PARTITION
+        )
+        self.pad_age_seconds = self._histogram(
+            "pad_age_seconds",
+            "Age of the EVENT that a committed frame is paired with, of one frame in each second of video.",
+            _PARTITION,
+            _PAD_AGES,
+        )
+        buffer = (*_PARTITION, "what")
+        self.buffered_records = self._gauge(
+            "buffered_records", "Records held that are not yet paired.", buffer, self._of_buffer
+        )
+        self.buffer_limit_records = self._gauge(
+            "buffer_limit_records", "How many of them make reading wait.", buffer, self._of_buffer
+        )
         self.buffered_bytes = self._gauge(
             "buffered_bytes",
             "Bytes held: of pad records not yet paired, of video waiting for the disk.",
-            (*_PARTITION, "what"),
+            buffer,
+            self._of_buffer,
         )
-        self.open_sessions = self._gauge("open_sessions", "Sessions that have begun and not ended.", _PARTITION)
+        self.buffer_limit_bytes = self._gauge(
+            "buffer_limit_bytes", "How many of them make reading wait.", buffer, self._of_buffer
+        )
+
+    def _define_writing(self) -> None:
+        self.episodes = self._counter("episodes", "Episodes committed, by why they ended.", (*_PARTITION, "reason"))
+        self.sessions_rejected = self._counter(
+            "sessions_rejected", "Sessions, or parts of them, rejected as a whole.", (*_PARTITION, "reason")
+        )
+        self.remuxed_bytes = self._counter(
+            "remuxed_bytes", "Bytes of access units written to staged mp4 files.", _PARTITION
+        )
         self.commit_seconds = self._histogram(
-            "commit_seconds", "From staging an episode's files to having it published in the dataset.", _PARTITION
+            "commit_seconds",
+            "From staging an episode's files to having it published in the dataset, with all waiting.",
+            _PARTITION,
+            _COMMITS,
+        )
+        self.commit_step_seconds = self._histogram(
+            "commit_step_seconds",
+            "The same by step, the last attempt of each: stage the files, commit them to the log, publish them.",
+            (*_PARTITION, "step"),
+            _COMMITS,
         )
         self.storage_retries = self._counter(
             "storage_retries", "Times that writing to the output root failed and was tried again.", _PARTITION
@@ -79,20 +159,68 @@ class Metrics:
         self.dead_letter_retries = self._counter(
             "dead_letter_retries", "Times that the dead-letter topic took nothing and was tried again.", _PARTITION
         )
-        self.reread_bytes = self._counter(
-            "reread_bytes", "Bytes of record values that were read again, by this consumer or after another.", _TOPIC
-        )
         self.fences = self._counter("fences", "Times that another writer took a shard from this one.", _PARTITION)
-        self.rebalances = self._counter("rebalances", "Times that the group assigned partitions.", ("consumergroup",))
+
+    def _define_process(self) -> None:
+        self.rebalances = self._counter("rebalances", "Times that the group assigned partitions.", _GROUP)
+        self.event_loop_stall_seconds = self._histogram(
+            "event_loop_stall_seconds",
+            "How much later than asked the event loop woke a task, ten times a second.",
+            _GROUP,
+            _STALLS,
+        )
+        self.storage_available_bytes = self._gauge(
+            "storage_available_bytes", "Bytes that can still be written below the output root.", _GROUP
+        )
+        self.storage_size_bytes = self._gauge("storage_size_bytes", "Bytes that its filesystem has in all.", _GROUP)
+
+    # ---- series come and go with partitions
+
+    def begin_partition(self, topics: Sequence[str], partition: int, group: str) -> None:
+        """Let a partition's counters begin at 0: Prometheus cannot see the first step of one that begins above.
+
+        Dead letters alone are left out: reasons times kinds, and what leads to them is counted by reason already.
+        """
+        where = str(partition), group
+        for topic in topics:
+            for counter in (self.records, self.bytes, self.reread_bytes):
+                counter.labels(topic, *where)
+            for why in RejectReason:
+                self.rejected.labels(topic, *where, why.value)
+        for fate in Fate:
+            self.frames.labels(*where, fate.value)
+        for end in EndReason:
+            self.episodes.labels(*where, end.value)
+        for close in _SESSION_REJECTIONS:
+            self.sessions_rejected.labels(*where, close.value)
+        for verdict in Verdict:
+            self.pad_events.labels(*where, verdict.value)
+        for counter in (
+            self.forced,
+            self.remuxed_bytes,
+            self.storage_retries,
+            self.dead_letter_retries,
+            self.fences,
+        ):
+            counter.labels(*where)
+        self.pad_age_seconds.labels(*where)
+        self.commit_seconds.labels(*where)
+        for step in STEPS:
+            self.commit_step_seconds.labels(*where, step)
 
     def drop_partition(self, topics: Sequence[str], partition: int, group: str) -> None:
         """Forget the gauges of a partition that this consumer no longer has; counters go on."""
-        for topic in topics:
-            for gauge in (self.lag_records, self.lag_seconds, self.position):
-                _remove(gauge, (topic, str(partition), group))
-        for what in ("pads", "video"):
-            _remove(self.buffered_bytes, (str(partition), group, what))
-        _remove(self.open_sessions, (str(partition), group))
+        where = str(partition), group
+        for gauge in self._of_topic:
+            for topic in topics:
+                _remove(gauge, (topic, *where))
+        for gauge in self._of_partition:
+            _remove(gauge, where)
+        for gauge in self._of_buffer:
+            for what in {*RECORD_BUFFERS, *BYTE_BUFFERS}:
+                _remove(gauge, (*where, what))
+
+    # ---- what is served and documented
 
     def render(self) -> bytes:
         """The exposition text, as `CONTENT_TYPE` says."""
@@ -110,13 +238,20 @@ class Metrics:
         self.definitions.append(Definition(f"padreel_{name}_total", "counter", labels, text))
         return Counter(f"padreel_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...], group: list[Gauge] | None = None) -> Gauge:
         self.definitions.append(Definition(f"padreel_{name}", "gauge", labels, text))
-        return Gauge(f"padreel_{name}", text, labels, registry=self.registry)
+        gauge = Gauge(f"padreel_{name}", text, labels, registry=self.registry)
+        if group is not None:
+            group.append(gauge)
+        elif labels == _TOPIC:
+            self._of_topic.append(gauge)
+        elif labels == _PARTITION:
+            self._of_partition.append(gauge)
+        return gauge
 
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
         self.definitions.append(Definition(f"padreel_{name}", "histogram", labels, text))
-        return Histogram(f"padreel_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
+        return Histogram(f"padreel_{name}", text, labels, registry=self.registry, buckets=buckets)
 
 
 def _remove(gauge: Gauge, labels: tuple[str, ...]) -> None:

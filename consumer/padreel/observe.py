@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from padreel.core.decode import session_name
+from padreel.core.pipeline import Pipeline
 from padreel.dataset.shard import Committed
 from padreel.kafka.events import Batch, Pair
+from padreel.kafka.timestamps import Timestamps
 from padreel.logs import log_episode
 from padreel.metrics import Metrics
 from padreel.model import DeadLetter, Rejected, Topic
@@ -54,20 +56,57 @@ class Observer:
         """End offsets came."""
         self._ends = {**self._ends, **ends}
 
-    def look(self, partitions: Iterable[Partition]) -> None:
+    def look(self, partitions: Iterable[Partition], now_ns: int) -> None:
         """Bring the gauges up to date."""
         for partition in partitions:
             pipeline = partition.pipeline
             if pipeline is None or partition.at is None:
                 continue
-            labels = str(partition.number), self._group
-            self._metrics.open_sessions.labels(*labels).set(len(pipeline.sessions))
-            self._metrics.buffered_bytes.labels(*labels, "pads").set(pipeline.buffered_bytes)
-            self._metrics.buffered_bytes.labels(*labels, "video").set(partition.outbox.queued_bytes)
-            for topic, position in zip((Topic.FRAMES, Topic.PADS), partition.at, strict=True):
-                self._lag((topic, partition.number), position, partition.seen_ms.get(topic))
+            self._sessions(partition.number, pipeline, now_ns)
+            self._buffers(partition.number, pipeline, partition.outbox.queued_bytes)
+            for at, topic in enumerate((Topic.FRAMES, Topic.PADS)):
+                pair, position = (topic, partition.number), partition.at[at]
+                self._lag(pair, position, partition.seen_ms.get(topic))
+                if partition.writer.next is not None:
+                    self._next(pair, partition.writer.next[at], position, partition.timestamps[topic])
             seen = {f"pad:{verdict.name.lower()}": count for verdict, count in pipeline.counts.pads.items()}
             self._count(partition.number, pipeline, {**seen, "forced": pipeline.counts.forced})
+
+    def _sessions(self, number: int, pipeline: Pipeline, now_ns: int) -> None:
+        labels = str(number), self._group
+        recording = [session for session in pipeline.sessions.values() if not session.dormant]
+        self._metrics.open_sessions.labels(*labels).set(len(pipeline.sessions))
+        self._metrics.silent_sessions.labels(*labels).set(len(pipeline.sessions) - len(recording))
+        longest_ns = max((session.recorded_ns for session in recording), default=0)
+        self._metrics.longest_session_seconds.labels(*labels).set(longest_ns / 1e9)
+        since_ns = pipeline.waiting_since_ns
+        delay_ns = 0 if since_ns is None else now_ns - since_ns
+        self._metrics.watermark_delay_seconds.labels(*labels).set(delay_ns / 1e9)
+
+    def _buffers(self, number: int, pipeline: Pipeline, video_bytes: int) -> None:
+        metrics, labels, limits = self._metrics, (str(number), self._group), pipeline.limits
+        for what, records, limit in (
+            ("frames", pipeline.undecided_frames, limits.frames),
+            ("pads", pipeline.undecided_pads, limits.pads),
+        ):
+            metrics.buffered_records.labels(*labels, what).set(records)
+            metrics.buffer_limit_records.labels(*labels, what).set(limit)
+        for what, size in (("video", video_bytes), ("pads", pipeline.buffered_bytes)):
+            metrics.buffered_bytes.labels(*labels, what).set(size)
+            metrics.buffer_limit_bytes.labels(*labels, what).set(limits.pad_bytes)
+
+    def _next(self, pair: Pair, offset: int, position: int, timestamps: Timestamps) -> None:
+        """How old what the log still needs is; `position` is where reading is."""
+        labels = self._topic_labels(pair)
+        self._metrics.next_offset.labels(*labels).set(offset)
+        written_ms = timestamps.at(offset)
+        if offset < position and written_ms is not None:
+            age = max(0.0, self._wall_seconds() - written_ms / 1000)
+        elif pair in self._ends:
+            age = self._behind_seconds(pair)  # nothing that was read is needed: it is as old as what was not read
+        else:
+            return
+        self._metrics.next_age_seconds.labels(*labels).set(age)
 
     def _lag(self, pair: Pair, position: int, seen_ms: int | None) -> None:
         labels = self._topic_labels(pair)
@@ -76,14 +115,18 @@ class Observer:
             return
         records = max(0, self._ends[pair] - position)
         self._metrics.lag_records.labels(*labels).set(records)
-        now = self._wall_seconds()
         if not records:
             self._behind_since.pop(pair, None)
-            self._metrics.lag_seconds.labels(*labels).set(0)
-            return
-        # Before the first record was read it is known only for how long something has been waiting.
-        since = self._behind_since.setdefault(pair, now)
-        self._metrics.lag_seconds.labels(*labels).set(max(0.0, now - (since if seen_ms is None else seen_ms / 1000)))
+        elif seen_ms is not None:
+            self._behind_since[pair] = seen_ms / 1000
+        else:
+            # Before the first record was read it is known only for how long something has been waiting.
+            self._behind_since.setdefault(pair, self._wall_seconds())
+        self._metrics.lag_seconds.labels(*labels).set(self._behind_seconds(pair))
+
+    def _behind_seconds(self, pair: Pair) -> float:
+        since = self._behind_since.get(pair)
+        return 0.0 if since is None else max(0.0, self._wall_seconds() - since)
 
     def _count(self, number: int, pipeline: object, counts: dict[str, int]) -> None:
         known, before = self._counted.get(number, (None, {}))
@@ -117,6 +160,11 @@ class Observer:
             )
         if committed.reason is not None:
             self._metrics.episodes.labels(str(number), self._group, committed.reason.value).inc()
+            pad_age = self._metrics.pad_age_seconds.labels(str(number), self._group)
+            for age in committed.pad_ages:
+                pad_age.observe(age)
+            for step, seconds in committed.step_seconds.items():
+                self._metrics.commit_step_seconds.labels(str(number), self._group, step).observe(seconds)
         log_episode(committed, partition=number)
 
     def buried(self, number: int, letters: Sequence[DeadLetter]) -> None:
@@ -127,6 +175,10 @@ class Observer:
     def timed(self, number: int, seconds: float) -> None:
         """So long took the call that committed an episode."""
         self._metrics.commit_seconds.labels(str(number), self._group).observe(seconds)
+
+    def muxed(self, number: int, size: int) -> None:
+        """So many bytes of access units were written to staged mp4 files."""
+        self._metrics.remuxed_bytes.labels(str(number), self._group).inc(size)
 
     def failed(self, number: int, what: Failure) -> None:
         """The storage or the dead-letter topic failed and is tried again, or a fence fell."""
@@ -143,12 +195,27 @@ class Observer:
         """The group assigned partitions."""
         self._metrics.rebalances.labels(self._group).inc()
 
+    def began(self, number: int) -> None:
+        """Reading of a partition begins."""
+        self._metrics.begin_partition(tuple(self._names.values()), number, self._group)
+
     def revoked(self, number: int) -> None:
         """A partition is not this consumer's any more."""
         self._metrics.drop_partition(tuple(self._names.values()), number, self._group)
         for topic in Topic:
             self._behind_since.pop((topic, number), None)
         self._ends = {pair: end for pair, end in self._ends.items() if pair[1] != number}
+
+    # ---- the process
+
+    def stalled(self, seconds: float) -> None:
+        """The event loop woke a task so much too late."""
+        self._metrics.event_loop_stall_seconds.labels(self._group).observe(seconds)
+
+    def room(self, available: int, size: int) -> None:
+        """Bytes below the output root."""
+        self._metrics.storage_available_bytes.labels(self._group).set(available)
+        self._metrics.storage_size_bytes.labels(self._group).set(size)
 
     def _topic_labels(self, pair: Pair) -> tuple[str, str, str]:
         return self._names[pair[0]], str(pair[1]), self._group

@@ -15,6 +15,7 @@ from padreel.core.rules import Rules
 from padreel.kafka.continuity import Continuity, last_record
 from padreel.kafka.dead_letter import of_record, of_session
 from padreel.kafka.events import Batch
+from padreel.kafka.timestamps import Timestamps
 from padreel.model import Commit, Effect, Rejected, Topic
 from padreel.outbox import Letters, Outbox
 from padreel.writer import Opened, Surroundings, Writer
@@ -46,6 +47,7 @@ class Partition:
         self.progress_ns = 0  # when the last progress commit was made
         self.at: tuple[int, int] | None = None  # read positions (frames, pads), kept when the pipeline is forgotten
         self.seen_ms: dict[Topic, int] = {}  # timestamp of the last record read
+        self.timestamps = {topic: Timestamps() for topic in Topic}
         self.outbox = Outbox()
         self.writer = Writer(number, self.outbox, around)
         self._processing = processing
@@ -63,6 +65,7 @@ class Partition:
                 self._decoder.remember(key, session.stream)
         self.pipeline = Pipeline(self._processing.rules, self._processing.limits, state, now_ns)
         self.at = (state.frames_next, state.pads_next)
+        self.timestamps = {topic: Timestamps() for topic in Topic}
         self._continuity = {
             topic: Continuity(self._processing.topic_names[topic], self.number, start, last)
             for topic, start, last in (
@@ -120,6 +123,7 @@ class Partition:
         last = records[-1]
         position, remembered = last.offset + 1, last_record(last)
         self.seen_ms[batch.topic] = last.timestamp
+        self.timestamps[batch.topic].add(records)
         rejected: list[Rejected]
         if batch.topic is Topic.FRAMES:
             frames = self._decoder.frames(records)

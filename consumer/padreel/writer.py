@@ -20,7 +20,7 @@ from padreel.dataset.shard import Committed
 from padreel.errors import DatasetError, DeadLetterError, FencedError, UndecodableError
 from padreel.kafka.dead_letter import of_session
 from padreel.kafka.events import Answer
-from padreel.model import DeadLetter, Effect, PartitionState, SessionRejection
+from padreel.model import AppendUnit, DeadLetter, Effect, PartitionState, SessionRejection
 from padreel.outbox import Letters, Outbox, Step
 
 _TAIL_SECONDS = 10.0  # how often an idle owner looks whether somebody else has taken the shard
@@ -79,6 +79,7 @@ class Surroundings:
     committed: Callable[[int, Committed], None]
     buried: Callable[[int, Sequence[DeadLetter]], None]
     timed: Callable[[int, float], None]  # seconds of a call that committed an episode
+    muxed: Callable[[int, int], None]  # bytes of access units that were written
     failed: Callable[[int, Failure], None]
     now_ns: Callable[[], int]
 
@@ -90,6 +91,7 @@ class Writer:
         self.number = number
         self.waiting = ""  # why it cannot go on right now, in words
         self.is_holding = False  # whether the shard is open, as far as is known
+        self.next: tuple[int, int] | None = None  # where its log says to go on, (frames, pads)
         self._outbox = outbox
         self._around = around
         self._released = asyncio.Event()
@@ -130,7 +132,7 @@ class Writer:
             try:
                 found = shard.state
                 state = await self._around.restore(self.number, found)
-                self.is_holding = True
+                self.is_holding, self.next = True, (state.frames_next, state.pads_next)
                 if not self._released.is_set():
                     self._around.post(Opened(self, state, found is None))
                 await self._carry_out_all(shard)
@@ -194,6 +196,10 @@ class Writer:
             rejection = shard.reject(str(error))
             await self._bury([of_session(self.number, rejection)])  # before the commit that releases its frames
             done = await self._persist("write", apply)
+        if units := sum(len(effect.unit) for effect in effects if isinstance(effect, AppendUnit)):
+            self._around.muxed(self.number, units)
+        if done and (state := shard.state) is not None:
+            self.next = state.frames_next, state.pads_next
         for committed in done:
             self._around.committed(self.number, committed)
             if committed.episode_index is not None:

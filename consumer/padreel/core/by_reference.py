@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from padreel.core.reference import Ending, MediaScan, Referenced, Wanted
-from padreel.core.rules import Rules
+from padreel.core.rules import FATE_ONCE_CLOSED, Rules
 from padreel.core.segment import Received, Segment
 from padreel.model import CloseReason, EndReason, Fate, Frame, FrameEnd, SessionInfo
-
-_ACCEPT_NO_MORE = {
-    CloseReason.RESTARTED: Fate.RESTARTED,
-    CloseReason.SCHEMA: Fate.REJECTED,
-    CloseReason.OTHER_GAME: Fate.IGNORED,
-}
 
 
 class ByReference:
@@ -49,7 +43,7 @@ class ByReference:
     @property
     def _fate_when_closed(self) -> Fate:
         """What becomes of a frame of a session that takes no more."""
-        return Fate.STALE if self.closing is None else _ACCEPT_NO_MORE.get(self.closing, Fate.STALE)
+        return Fate.STALE if self.closing is None else FATE_ONCE_CLOSED.get(self.closing, Fate.STALE)
 
     # ---- rows
 

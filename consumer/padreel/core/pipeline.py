@@ -239,13 +239,26 @@ class Pipeline:
         Pads over their limit are stopped only while the frame side is neither stopped nor caught up: either may be
         what the other waits for.
         """
-        sessions = self.sessions.values()
-        frames = sum(session.undecided_frames for session in sessions) < self.limits.frames
-        over = self.buffered_bytes >= self.limits.pad_bytes or (
-            sum(session.undecided_pads for session in sessions) >= self.limits.pads
-        )
+        frames = self.undecided_frames < self.limits.frames
+        over = self.buffered_bytes >= self.limits.pad_bytes or self.undecided_pads >= self.limits.pads
         caught_up = self._ends is None or self.at.frames >= self._ends.frames
         return frames, not over or not frames or caught_up
+
+    @property
+    def undecided_frames(self) -> int:
+        """Frames held that the pad leaves open."""
+        return sum(session.undecided_frames for session in self.sessions.values())
+
+    @property
+    def undecided_pads(self) -> int:
+        """Pad records held that are later than every frame decided."""
+        return sum(session.undecided_pads for session in self.sessions.values())
+
+    @property
+    def waiting_since_ns(self) -> int | None:
+        """When the oldest frame arrived that waits for its pad; None if none does."""
+        waiting = (segment.waiting_since_ns for session in self.sessions.values() for segment in session.segments)
+        return min((since for since in waiting if since is not None), default=None)
 
     @property
     def buffered_bytes(self) -> int:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from padreel.model import Schema
+from padreel.model import CloseReason, Fate, Schema
+
+# What becomes of frames that come after their session was closed; of any other one they are stale.
+FATE_ONCE_CLOSED = {
+    CloseReason.RESTARTED: Fate.RESTARTED,
+    CloseReason.SCHEMA: Fate.REJECTED,
+    CloseReason.OTHER_GAME: Fate.IGNORED,
+}
 
 
 @dataclass(frozen=True, slots=True)

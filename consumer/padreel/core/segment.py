@@ -140,6 +140,11 @@ class Segment:
         return sum(not frame.decided for frame in self._pending.values())
 
     @property
+    def waiting_since_ns(self) -> int | None:
+        """When the oldest frame arrived that is not decided yet; None if all are."""
+        return next((frame.arrived_ns for frame in self._pending.values() if not frame.decided), None)
+
+    @property
     def pending(self) -> int:
         return len(self._pending)
 

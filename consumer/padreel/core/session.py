@@ -281,7 +281,13 @@ class Session(ByReference):
         if until_ns is not None:
             self.join.fold = FoldMark(until_ns, at.frames, at.pads)
 
-    # ---- what is waiting, for back-pressure
+    # ---- what is waiting, for back-pressure and for those who watch
+
+    @property
+    def recorded_ns(self) -> int:
+        """How long it has been recording, by the rig's clock."""
+        latest, first = self._received.time_ns, self._session_ns
+        return 0 if latest is None or first is None else latest - first
 
     @property
     def undecided_frames(self) -> int:

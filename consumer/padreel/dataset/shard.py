@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from padreel.dataset import entries, files, layout, projection, publish
 from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry, Kind, Source, Totals
@@ -33,6 +34,12 @@ from padreel.model import (
     SessionRejection,
 )
 
+Step = Literal["stage", "commit", "publish"]
+
+
+def _no_clock() -> int:
+    return 0
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -48,6 +55,8 @@ class Committed:
     frames: int = 0  # rows
     seconds: float = 0.0  # of video
     pad_age_max: float = 0.0  # seconds
+    pad_ages: tuple[float, ...] = ()  # seconds, of one row in each second that has an EVENT
+    step_seconds: Mapping[Step, float] = field(default_factory=dict)  # the last attempt of each
     forced: int = 0
     late: int = 0
 
@@ -59,6 +68,7 @@ class _Pending:
     entry: Entry
     committed: Committed
     linked: bool = False
+    step_seconds: dict[Step, float] = field(default_factory=dict)
 
 
 class Shard:
@@ -75,9 +85,10 @@ class Shard:
         log: CommitLog,
         claim: Entry,
         media: MediaFiles | None,
+        now_ns: Callable[[], int],
     ) -> None:
         """For `open` alone."""
-        self._media = media
+        self._media, self._now_ns = media, now_ns
         self.path = path
         self.claim = claim.n
         self._spec = spec
@@ -107,8 +118,11 @@ class Shard:
         partition: int,
         partitions: int,
         media: MediaFiles | None = None,
+        now_ns: Callable[[], int] = _no_clock,
     ) -> Shard:
         """Take the shard at `path` (made if it is not there) and roll its log forward.
+
+        `now_ns` is any steady clock: it times the steps of commits and decides nothing.
 
         Raises FencedError if another writer took it meanwhile, RootMismatchError, CorruptShardError,
         ForeignFileError, FormatVersionError, and OSError. Calling it again is safe after any of them.
@@ -129,7 +143,7 @@ class Shard:
                 claim = entries.claim(last, writer, source)
                 if log.link(claim, folder.path):
                     break
-            shard = cls(path, dataset, folder, log, claim, media)
+            shard = cls(path, dataset, folder, log, claim, media, now_ns)
             shard._roll_forward()
         except Exception:
             with contextlib.suppress(OSError):  # what stays is taken away by the next one to open
@@ -224,7 +238,9 @@ class Shard:
     def _apply_one(self, effect: Effect) -> None:
         if isinstance(effect, Commit):
             if self._pending is None:
+                started_ns = self._now_ns()
                 self._pending = self._stage_commit(effect)
+                self._pending.step_seconds["stage"] = self._seconds_since(started_ns)
             self._done.append(self._finish(self._pending))
             self._pending = None
             return
@@ -292,6 +308,7 @@ class Shard:
                 frames=made.length,
                 seconds=made.to_timestamp - made.from_timestamp,
                 pad_age_max=made.pad_age_max,
+                pad_ages=made.pad_ages,
                 forced=draft.forced,
                 late=draft.late,
             ),
@@ -299,6 +316,7 @@ class Shard:
 
     def _finish(self, pending: _Pending) -> Committed:
         """Link and publish; called again after an OSError it does what is left."""
+        started_ns = self._now_ns()
         entry, episodes = pending.entry, self._episodes
         self._folder.clear()  # an earlier attempt must not fill the disk
         if entry.episode is not None and not pending.linked:
@@ -309,10 +327,16 @@ class Shard:
             if not self._log.link(entry, self._folder.path):
                 raise FencedError(f"{self.path}: commit {entry.n} is another writer's: it has taken the shard")
             pending.linked = True
+            pending.step_seconds["commit"] = self._seconds_since(started_ns)
+            started_ns = self._now_ns()
             self._last, self._episodes = entry, episodes
         publish.place(self.path, entry, verify=True, is_own=True)
         publish.put_all(self.path, self._folder, prepared)
-        return pending.committed
+        pending.step_seconds["publish"] = self._seconds_since(started_ns)
+        return replace(pending.committed, step_seconds=pending.step_seconds)
+
+    def _seconds_since(self, started_ns: int) -> float:
+        return (self._now_ns() - started_ns) / 1e9
 
     def _prepare_projection(self, entry: Entry, episodes: projection.EpisodesFile | None) -> list[Prepared]:
         """The metadata files that follow from `entry`, info.json last; none before the first episode."""

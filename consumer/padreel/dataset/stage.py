@@ -38,7 +38,8 @@ class StagedEpisode:
     """An episode's files (one of each kind) and what its metadata row says of its rows.
 
     `from_timestamp` and `to_timestamp` are seconds in the mp4; `stats` is per feature and JSON-able; `pad_age_max` is
-    in seconds, -1 where no row has an EVENT.
+    in seconds, -1 where no row has an EVENT. `pad_ages` are those of one row in each second, without rows before the
+    first EVENT.
     """
 
     files: tuple[StagedFile, ...]
@@ -47,6 +48,7 @@ class StagedEpisode:
     to_timestamp: float
     stats: dict[str, Stats]
     pad_age_max: float
+    pad_ages: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -117,6 +119,7 @@ class Stage:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
+        ages = pad_age(draft)
         start, length, fps = draft.first_row - draft.first_unit, len(draft.time_ns), self._spec.schema.fps
         return StagedEpisode(
             files=(video, data, gamepad),
@@ -124,7 +127,8 @@ class Stage:
             from_timestamp=start / fps,
             to_timestamp=(start + length) / fps,
             stats=stats,
-            pad_age_max=float(pad_age(draft).max()),
+            pad_age_max=float(ages.max()),
+            pad_ages=tuple(age for age in ages[::fps].tolist() if age >= 0),
         )
 
     def close(self) -> None:
