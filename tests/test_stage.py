@@ -183,7 +183,13 @@ def test_statistics_are_of_the_rows(tmp_path: Path, source: Source) -> None:
     np.testing.assert_allclose(np.reshape(episode.stats[layout.CAMERA]["mean"], 3), pixels.mean(axis=0), rtol=1e-9)
     assert episode.stats[layout.CAMERA]["count"] == [1]
     assert episode.pad_age_max == pytest.approx(0.1, abs=1e-6)
-    assert episode.pad_ages == (rows["capture.pad_age"][0].as_py(),)  # of one row in each second
+
+
+def test_pad_ages_are_of_one_row_in_each_second_that_has_an_event(tmp_path: Path, source: Source) -> None:
+    episode = staged(tmp_path, source, spec(), draft(source, 0, 40))
+    ages = table(tmp_path, episode).column("capture.pad_age").to_pylist()
+    assert (ages[0], FPS) == (-1.0, 30)
+    assert episode.pad_ages == (ages[30],)
 
 
 @pytest.mark.parametrize("first_row", [0, 5, 12, 20, 24])
