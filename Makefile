@@ -18,7 +18,7 @@ LEROBOT ?= 1
 PINS = deploy/requirements/$(PYTHON_TAG)$(if $(filter 0,$(LEROBOT)),-without-lerobot).txt
 STAMP := $(VENV)/.installed$(if $(filter 0,$(LEROBOT)),-without-lerobot)
 
-.PHONY: help setup test test-matrix check lint format demo pins docs proto clean
+.PHONY: help setup test test-matrix check lint format demo pins docs boards proto clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -62,6 +62,9 @@ pins: $(STAMP)  ## Resolve the pinned versions again (PIN_ARGUMENTS=--upgrade fo
 
 docs: $(STAMP)  ## Write the tables in the README that are generated from the code
 	$(BIN)/python -m deploy.readme
+
+boards: $(STAMP)  ## Write the Grafana dashboards that are generated from the code
+	$(BIN)/python -m deploy.grafana
 
 proto: $(STAMP)  ## Generate the Python code of the schemas
 	$(BIN)/python -m padreel_schemas.regenerate

@@ -1,0 +1,142 @@
+"""Panels of one look, so that a board says only what it shows, from where it is red, and what to do then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from grafana_foundation_sdk.builders import common as commons
+from grafana_foundation_sdk.builders.dashboard import (
+    Dashboard,
+    DatasourceVariable,
+    QueryVariable,
+    Row,
+    ThresholdsConfig,
+)
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.timeseries import Panel as Timeseries
+from grafana_foundation_sdk.models.common import BigValueColorMode, GraphThresholdsStyleMode
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DataSourceRef,
+    Threshold,
+    ThresholdsMode,
+    VariableRefresh,
+    VariableSort,
+)
+
+SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_STAT_WIDTH, _STAT_HEIGHT = 6, 4
+_GRAPH_WIDTH, _GRAPH_HEIGHT = 12, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a panel, and what its series are called."""
+
+    expression: str
+    legend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """What a panel shows. `unit` is Grafana's name of one; it is red at `red` and above, or where `red_below` below it.
+
+    `when_red` is what to do then.
+    """
+
+    title: str
+    shows: str
+    when_red: str
+    unit: str
+    red: float
+    queries: tuple[Query, ...]
+    is_number: bool = False  # one number instead of a graph
+    red_below: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A row of a board."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person chooses at the top of a board: the values of a label."""
+
+    name: str
+    label: str
+    query: str
+
+
+def board(title: str, uid: str, description: str, choices: Sequence[Choice], sections: Sequence[Section]) -> Dashboard:
+    """A dashboard of these rows. Panels are numbered in order, so that the same code always makes the same file."""
+    made = (
+        Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags(["padreel"])
+        .timezone("browser")
+        .time("now-3h", "now")
+        .refresh("30s")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .with_variable(DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+    )
+    for choice in choices:
+        made.with_variable(
+            QueryVariable(choice.name)
+            .label(choice.label)
+            .datasource(SOURCE)
+            .query(choice.query)
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(VariableSort.ALPHABETICAL_ASC)
+        )
+    ids = count(1)
+    for section in sections:
+        made.with_row(Row(section.title).id(next(ids)))
+        for panel in section.panels:
+            made.with_panel(_number(panel, next(ids)) if panel.is_number else _graph(panel, next(ids)))
+    return made
+
+
+def _number(panel: Panel, number: int) -> Stat:
+    made = Stat().span(_STAT_WIDTH).height(_STAT_HEIGHT).color_mode(BigValueColorMode.BACKGROUND)
+    made.reduce_options(commons.ReduceDataOptions().calcs(["lastNotNull"]))
+    made.id(number).title(panel.title).description(_description(panel)).datasource(SOURCE)
+    made.unit(panel.unit).thresholds(_thresholds(panel))
+    for query in _queries(panel):
+        made.with_target(query)
+    return made
+
+
+def _graph(panel: Panel, number: int) -> Timeseries:
+    made = Timeseries().span(_GRAPH_WIDTH).height(_GRAPH_HEIGHT).fill_opacity(10).min(0)
+    made.id(number).title(panel.title).description(_description(panel)).datasource(SOURCE)
+    made.unit(panel.unit).thresholds(_thresholds(panel))
+    made.thresholds_style(commons.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
+    for query in _queries(panel):
+        made.with_target(query)
+    return made
+
+
+def _description(panel: Panel) -> str:
+    return f"{panel.shows}\n\n**When it is red:** {panel.when_red}"
+
+
+def _thresholds(panel: Panel) -> ThresholdsConfig:
+    below, above = ("red", "green") if panel.red_below else ("green", "red")
+    steps = [Threshold(value=None, color=below), Threshold(value=panel.red, color=above)]
+    return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def _queries(panel: Panel) -> list[Dataquery]:
+    return [
+        Dataquery().ref_id(letter).datasource(SOURCE).expr(query.expression).legend_format(query.legend).range()
+        for letter, query in zip("ABCDEFGH", panel.queries, strict=False)
+    ]
