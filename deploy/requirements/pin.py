@@ -18,6 +18,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
+IMAGE = FOLDER / "image.txt"
+IMAGE_PYTHON = "3.11"  # of the base image in deploy/Dockerfile
 EXTRAS = ("consumer", "dev")
 # The manylinux of the wheels lerobot needs (av, torchcodec); hashes cover the other platforms' files too.
 PLATFORM = "x86_64-manylinux_2_28"
@@ -37,24 +39,32 @@ def pin(python: str, *, lerobot: bool, upgrade: bool) -> Path:
 
     Without lerobot the versions are the same ones, so pin with it first.
     """
-    uv = _find_uv()
-    target = lock_path(python, lerobot=lerobot)
-    command = [uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-config"]
-    command += ["--python-version", python, "--python-platform", PLATFORM, "--no-emit-package", "padreel"]
-    command += [argument for extra in EXTRAS for argument in ("--extra", extra)]
-    command += ["--extra", "lerobot"] if lerobot else ["--constraints", str(lock_path(python, lerobot=True))]
-    command += ["--upgrade"] if upgrade else []
-    command += ["--output-file", str(target), "pyproject.toml"]
+    arguments = [argument for extra in EXTRAS for argument in ("--extra", extra)]
+    arguments += ["--extra", "lerobot"] if lerobot else ["--constraints", str(lock_path(python, lerobot=True))]
+    arguments += ["--upgrade"] if upgrade else []
+    what = f"Python {python}{'' if lerobot else ' without lerobot'}"
+    return _resolve(lock_path(python, lerobot=lerobot), what, python, arguments)
+
+
+def pin_image() -> Path:
+    """Resolves what the container image installs: of the versions pinned before, the consumer's. Raises PinError."""
+    constraints = str(lock_path(IMAGE_PYTHON, lerobot=False))
+    arguments = ["--extra", "consumer", "--constraints", constraints]
+    return _resolve(IMAGE, f"The container image, Python {IMAGE_PYTHON}", IMAGE_PYTHON, arguments)
+
+
+def _resolve(target: Path, what: str, python: str, arguments: list[str]) -> Path:
+    command = [_find_uv(), "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
+    command += ["--no-config", "--python-version", python, "--python-platform", PLATFORM]
+    command += ["--no-emit-package", "padreel", *arguments, "--output-file", str(target), "pyproject.toml"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PinError(f"Python {python}: {done.stderr.strip()}")
+        raise PinError(f"{what}: {done.stderr.strip()}")
     text = target.read_text("utf-8")
     address = re.search(r"^.*(?:://|--index|--find-links).*$", text, re.M)
     if address:
         raise PinError(f"{target}: names a place to download from: {address[0]}")
-    target.write_text(
-        f"# Python {python}{'' if lerobot else ' without lerobot'}; written by `make pins`.\n{text}", encoding="utf-8"
-    )
+    target.write_text(f"# {what}; written by `make pins`.\n{text}", encoding="utf-8")
     return target
 
 
@@ -76,6 +86,7 @@ def main() -> int:
         for python in options.pythons:
             for lerobot in (True, False):
                 print(pin(python, lerobot=lerobot, upgrade=options.upgrade).relative_to(CHECKOUT))
+        print(pin_image().relative_to(CHECKOUT))
     except PinError as error:
         print(error, file=sys.stderr)
         return 1
