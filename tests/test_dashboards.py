@@ -64,9 +64,13 @@ def test_every_field_is_known(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_field_that_is_not_known_is_found(name: str) -> None:
     register_default_plugins()
-    for place in (lambda one: one, lambda one: one["panels"][1], lambda one: one["panels"][1]["fieldConfig"]):
-        changed = board(name)
-        place(changed)["colour"] = "red"
+    paths: tuple[tuple[Any, ...], ...] = ((), ("panels", 1), ("panels", 1, "fieldConfig"))
+    for path in paths:
+        changed: Any = board(name)
+        place = changed
+        for step in path:
+            place = place[step]
+        place["colour"] = "red"
         assert json.loads(json.dumps(Dashboard.from_json(changed), cls=JSONEncoder)) != changed
 
 
