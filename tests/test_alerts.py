@@ -16,6 +16,7 @@ from tests.promql import grouped_by, metrics_in, problems
 FOLDER = Path(__file__).resolve().parents[1] / "deploy" / "prometheus"
 RULES = FOLDER / "alerts.yaml"
 CASES = FOLDER / "alerts_test.yaml"
+GUIDE = FOLDER.parents[1] / "docs" / "operating.md"
 
 
 def rules() -> list[dict[str, Any]]:
@@ -48,6 +49,11 @@ def test_an_alert_says_what_is_wrong_where_and_what_to_do(rule: dict[str, Any]) 
     named = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     assert named <= grouped_by(rule["expr"])
     assert rule["annotations"]["runbook"] == f"docs/operating.md#{rule['alert'].lower()}"
+
+
+def test_the_operator_s_guide_says_what_to_do_for_each_alert() -> None:
+    headings = re.findall(r"^### (\w+)$", GUIDE.read_text("utf-8"), re.M)
+    assert headings == [rule["alert"] for rule in alerts()]
 
 
 def test_every_alert_has_a_firing_and_a_silent_case() -> None:

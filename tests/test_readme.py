@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from deploy.readme import README, filled_in
 
 
@@ -13,10 +15,17 @@ def test_generated_tables_are_up_to_date() -> None:
     assert text == filled_in(text), "run `make docs`"
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", [README, README.parent / "docs" / "operating.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert links
-    assert [link for link in links if not (README.parent / Path(link)).exists()] == []
+    assert [link for link in links if not (page.parent / Path(link)).exists()] == []
+    anchors = {
+        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
 
 
 def test_the_tests_it_names_are_there() -> None:
