@@ -13,7 +13,8 @@ import click
 import pytest
 import yaml
 
-from padreel.settings import ConsumerSettings, load, options_of
+from padreel.options import load, options_of
+from padreel.settings import ConsumerSettings
 from padreel_shim.cli import cli as shim
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,12 @@ def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def values(sent: list[tuple[str, bytes, bytes]], topic: str) -> list[bytes]:
+def values(sent: Sequence[tuple[str, bytes, bytes]], topic: str) -> list[bytes]:
     """What a topic holds of a session once repeats are left out."""
     return list(dict.fromkeys(value for of, _, value in sent if of == topic))
 
 
-def assert_published(sent: list[tuple[str, bytes, bytes]], records: list[PublishedRecord]) -> None:
+def assert_published(sent: Sequence[tuple[str, bytes, bytes]], records: list[PublishedRecord]) -> None:
     assert len({key for _, key, _ in sent}) == 1
     for topic in ("frames", "pads"):
         assert values(sent, topic) == [record.value for record in records if record.topic == topic]

@@ -9,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import padreel.intake
 import padreel.vitals
-import padreel.writer
+from tests.consumer_world import Stage, backfill, be_quick, play, record, until
 from tests.fakes import FakeBroker, FakeDisk
-from tests.test_consumer import Stage, backfill, play, record, until
 
 UNIT = 24  # bytes of an access unit that `record` publishes
 FRAMES = {"topic": "padreel.frames", "partition": "0"}
@@ -22,9 +20,7 @@ PADS = {"topic": "padreel.gamepad", "partition": "0"}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
-    monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
+    be_quick(monkeypatch)
     monkeypatch.setattr(padreel.vitals, "_NAP_SECONDS", 0.01)
 
 

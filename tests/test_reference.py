@@ -48,7 +48,7 @@ MARK = MediaMark(1, 2, 3, 4)
 POSITIONS = [0, 3, 1, 2, 4, 7, 5, 6]
 IDR = [0, 4]
 EVENTS = [PadEvent(i, KEY, 10 * i, f"{i}".encode(), True) for i in range(9)]
-PADS = [*EVENTS, PadEnd(9, KEY)]
+PADS: list[PadEvent | PadEnd] = [*EVENTS, PadEnd(9, KEY)]
 
 
 def scan(positions: list[int] = POSITIONS, idr: list[int] = IDR, stream: Stream = STREAM) -> MediaScan:
@@ -80,7 +80,7 @@ def counted(commit: Commit) -> dict[Fate, int]:
 
 def feed(machine: Pipeline, rows: list[Frame], *, end: bool = True, now_ns: int = 0) -> None:
     last = rows[-1].offset + 1
-    items = [*rows, *([FrameEnd(last, KEY, 8)] if end else [])]
+    items: list[Frame | FrameEnd] = [*rows, FrameEnd(last, KEY, 8)] if end else [*rows]
     machine.read_pads([item for item in PADS if item.offset >= machine.at.pads], 10, now_ns)
     machine.read_frames([item for item in items if item.offset >= machine.at.frames], items[-1].offset + 1, now_ns)
 

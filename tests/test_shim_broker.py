@@ -89,8 +89,9 @@ def without_repeats(values: list[bytes]) -> list[bytes]:
     return list(dict.fromkeys(values))
 
 
-def expected(folder: Path, topic: str, **session: str) -> list[bytes]:
-    return [record.value for record in Recording(folder).records(**session) if record.topic == topic]
+def expected(folder: Path, topic: str, rig_id: str = "", task: str = "") -> list[bytes]:
+    records = Recording(folder).records(rig_id=rig_id, task=task)
+    return [record.value for record in records if record.topic == topic]
 
 
 def test_publish_and_publish_again(broker: str, made: TopicNames, shim: Shim, tmp_path: Path) -> None:
@@ -154,10 +155,7 @@ def test_follow_killed_while_a_folder_grows(
     command = ("follow", str(root), "--video", video, "--closed-after-seconds", "2")
     while not recorder.is_done:
         process = shim(*command)
-        before = len(stored(broker, made.pads))
-        deadline = time.monotonic() + 300
-        while not recorder.is_done and len(stored(broker, made.pads)) < before + 5 and time.monotonic() < deadline:
-            recorder.write()
+        grow(recorder, broker, made.pads)
         process.send_signal(signal.SIGKILL)
         finish(process, -9)
     process = shim(*command)
@@ -172,6 +170,13 @@ def test_follow_killed_while_a_folder_grows(
         assert len({key for _, key, _ in found}) == 1
         values = without_repeats([value for _, _, value in found])
         assert values == [record.value for record in records if record.topic == kind]
+
+
+def grow(recorder: Recorder, broker: str, topic: str) -> None:
+    """Record until something of it was published."""
+    before, deadline = len(stored(broker, topic)), time.monotonic() + 300
+    while not (recorder.is_done or len(stored(broker, topic)) >= before + 5 or time.monotonic() > deadline):
+        recorder.write()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

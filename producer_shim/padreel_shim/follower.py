@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from padreel_schemas.capture import VIDEOS, RecordingError
@@ -53,7 +54,7 @@ async def _watch(
     while True:
         over |= {folder for folder, task in running.items() if task.done()}
         running = {folder: task for folder, task in running.items() if not task.done()}
-        found = await around.patiently(lambda seen=frozenset(running) | over: session_folders(root, seen))
+        found = await around.patiently(partial(session_folders, root, running.keys() | over))
         over &= found
         # A folder that was renamed goes on under its new name, once the one who followed the old one has let go.
         if running.keys() <= found:

@@ -176,6 +176,7 @@ class InlineFrames:
             )
             if packet.keyframe:
                 self.stream = self.stream or self._video.stream
+                assert self.stream is not None  # a packet was read of it
                 frame.keyframe = True
                 frame.stream.CopyFrom(self.stream)
                 frame.session.CopyFrom(self._session)
