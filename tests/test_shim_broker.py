@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +18,14 @@ from padreel_schemas.recording import Recording
 from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.topics import TopicsError, create_topics
 from padreel_shim.watch import FollowOptions
-from tests.conftest import CHECKOUT, TopicNames
+from tests.commands import Command, start
+from tests.conftest import TopicNames
 from tests.follow_world import Recorder
 from tests.follow_world import expected as expected_of_follow
 from tests.session_folders import write_folder
 
 PARTITIONS = 3
-Shim = Callable[..., "subprocess.Popen[str]"]
+Shim = Callable[..., Command]
 
 
 @pytest.fixture
@@ -39,25 +39,24 @@ def made(broker: str, topics: TopicNames) -> TopicNames:
 
 
 @pytest.fixture
-def shim(broker: str, made: TopicNames, tmp_path: Path) -> Shim:
+def shim(broker: str, made: TopicNames, tmp_path: Path) -> Iterator[Shim]:
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*(str(CHECKOUT / root) for root in ("schemas", "producer_shim")), *sys.path]),
         "KAFKA_BOOTSTRAP_SERVERS": broker,
         "KAFKA_FRAMES_TOPIC": made.frames,
         "KAFKA_PADS_TOPIC": made.pads,
         "PADREEL_STATE_DIR": str(tmp_path / "state"),
     }
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "padreel_shim", *arguments]
-        return subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
-        )
+    with ExitStack() as running:
 
-    return start
+        def begin(*arguments: str) -> Command:
+            command = start("padreel_shim.cli", *arguments, environment=environment, folder=tmp_path)
+            return running.enter_context(closing(command))
+
+        yield begin
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+def finish(process: Command, code: int = 0) -> tuple[str, str]:
     out, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert "Traceback" not in err

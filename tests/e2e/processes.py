@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.commands import Command, start
 
 WAIT_SECONDS = 900.0  # to end what hangs, not to judge what is slow
 
@@ -39,15 +41,10 @@ def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run_shim(*arguments: str, environment: Mapping[str, str] | None = None, code: int = 0) -> tuple[str, str]:
     """Run `padreel-shim` to its end, which must have this exit code; what it printed, to stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "padreel_shim", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environment(environment),
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout, done.stderr
+    with closing(start("padreel_shim.cli", *arguments, environment=_environment(environment))) as command:
+        out, err = command.communicate()
+    assert command.returncode == code, out + err
+    return out, err
 
 
 def shim(*arguments: str) -> str:
@@ -57,9 +54,9 @@ def shim(*arguments: str) -> str:
 
 def padreel(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `padreel` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "padreel", *arguments], capture_output=True, text=True, check=False, env=_environment()
-    )
+    with closing(start("padreel.__main__", *arguments, environment=_environment())) as command:
+        out, err = command.communicate()
+    return subprocess.CompletedProcess(arguments, command.wait(), out, err)
 
 
 def consumer_flags(rig: Rig, inputs: Path, output: Path, *more: str) -> list[str]:
@@ -77,12 +74,11 @@ def consumer_flags(rig: Rig, inputs: Path, output: Path, *more: str) -> list[str
 class Consumer:
     """A running `padreel consume`; its log lines are what a test waits for."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Command) -> None:
         self.process = process
         self.lines: list[dict[str, Any]] = []
 
     def lines_until_end(self) -> Iterator[dict[str, Any]]:
-        assert self.process.stderr is not None
         for text in self.process.stderr:
             line = json.loads(text) if text.startswith("{") else {"event": text.rstrip()}
             self.lines.append(line)
@@ -125,16 +121,5 @@ def wait_for(is_so: Callable[[], bool], what: str) -> None:
 @contextmanager
 def consumer(flags: list[str], environment: Mapping[str, str] | None = None) -> Iterator[Consumer]:
     """Start a consumer; it is killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "padreel", "consume", *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(environment),
-    )
-    try:
+    with closing(start("padreel.__main__", "consume", *flags, environment=_environment(environment))) as process:
         yield Consumer(process)
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
