@@ -175,9 +175,9 @@ def test_discard_takes_the_file_away(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 64 KiB: what a full disk does, without one."""
+    """No file may grow beyond 64 KiB: what a full disk does, without one. Not even the one that pytest reports to."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
@@ -186,7 +186,7 @@ def small_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_no_more_is_an_oserror(tmp_path: Path, small_files: None) -> None:
+def test_a_disk_that_takes_no_more_is_an_oserror(tmp_path: Path) -> None:
     source = encode(moving_pictures(1))
     writer = SpanWriter(tmp_path / "span.mp4", source.stream)
 
@@ -195,10 +195,11 @@ def test_a_disk_that_takes_no_more_is_an_oserror(tmp_path: Path, small_files: No
             writer.append(i, True, source.units[0].data)
         writer.close()
 
-    with pytest.raises(OSError, match="File too large"):
-        fill()
-    with contextlib.suppress(OSError):  # closing writes the index, for which there is no room either
-        writer.discard()
+    with small_files():
+        with pytest.raises(OSError, match="File too large"):
+            fill()
+        with contextlib.suppress(OSError):  # closing writes the index, for which there is no room either
+            writer.discard()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -103,7 +103,7 @@ def test_consumers_join_and_leave_in_the_middle_of_sessions(rig: Rig, topics: To
 def test_a_consumer_that_stood_still_past_its_session_timeout(
     rig: Rig, topics: TopicNames, tmp_path: Path, point: str
 ) -> None:
-    """It stops itself while it commits its first episode; links 1 to 4 are the shards' first progress commits."""
+    """It stops in the middle of a commit of a shard that it holds; the first link is that of the root's own file."""
     output = tmp_path / "out"
     names = [f"session-{number}" for number in range(6)]
     flags = demo_flags(rig, output, "standing")
@@ -116,8 +116,9 @@ def test_a_consumer_that_stood_still_past_its_session_timeout(
             wait_for(lambda: assigned(quick) == list(range(PARTITIONS)), "the second one has every partition")
             wait_for(lambda: episodes(output) == 3 and len(events(quick, "shard open")) >= PARTITIONS, "its sessions")
             before = {path.name: snapshot(path) for path in output.glob("partition-*")}
+            assignments = len(events(slow, "assigned"))
             os.kill(slow.process.pid, signal.SIGCONT)
-            wait_for(lambda: len(events(slow, "assigned")) == 2, "the first one is a member again")
+            wait_for(lambda: len(events(slow, "assigned")) > assignments, "the first one is a member again")
             wait_for(lambda: sorted(assigned(slow) + assigned(quick)) == list(range(PARTITIONS)), "they share")
             wait_for(lambda: bool(events(slow, "fenced")), "it has learnt of the fence")
             assert unchanged(before, output)
