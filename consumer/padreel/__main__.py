@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -21,9 +21,6 @@ from padreel.settings import (
     Settings,
     SkipSettings,
 )
-
-if TYPE_CHECKING:
-    from padreel.watch import Pace
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
@@ -104,38 +101,14 @@ def convert(**values: object) -> None:
 
     configure_logging(settings.log_format)
     if settings.watch:
-        from padreel.watch import watch
+        from padreel.watch import until_signal, watch
 
-        watched = watch(settings, log_episode, _pace_until_signal())
-        click.echo(
-            f"{len(watched.converted)} sessions converted, {len(watched.skipped)} skipped: "
-            f"{watched.episodes} episodes, {watched.frames} frames in {settings.output_root}"
-        )
-        return
-    result = convert_folder(settings, log_episode)
-    click.echo(
-        f"{len(result.converted_sessions)} sessions converted, {len(result.skipped_sessions)} skipped: "
-        f"{result.episodes} episodes, {result.frames} frames in {settings.output_root}"
-    )
-
-
-def _pace_until_signal() -> Pace:
-    """Time for a watch that SIGINT and SIGTERM end in good order; the second one at once."""
-    import signal
-    import time
-
-    from padreel.watch import Pace
-
-    received: list[int] = []
-
-    def end(number: int, frame: object) -> None:
-        if received:
-            os._exit(128 + number)  # what is committed is safe, the rest is read again
-        received.append(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    return Pace(time.monotonic, time.sleep, lambda: bool(received))
+        watched = watch(settings, log_episode, until_signal())
+        counts = len(watched.converted), len(watched.skipped), watched.episodes, watched.frames
+    else:
+        result = convert_folder(settings, log_episode)
+        counts = len(result.converted_sessions), len(result.skipped_sessions), result.episodes, result.frames
+    click.echo("{} sessions converted, {} skipped: {} episodes, {} frames in {}".format(*counts, settings.output_root))
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""Wiring of `padreel consume`: settings in, a running consumer out. The only reader of clocks and signals."""
+"""Wiring of `padreel consume`: settings in, a running consumer out. No other module of it reads clocks or signals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -15,13 +16,13 @@ import structlog
 from padreel.consumer import Clock, Consumer
 from padreel.dataset.layout import DatasetSpec, shard_folder
 from padreel.dataset.media import MediaFiles
-from padreel.dataset.root import RootIdentity, open_root
+from padreel.dataset.root import RootIdentity, identity_of, open_root
 from padreel.dataset.shard import Shard
 from padreel.dataset.spec import dataset_spec
 from padreel.errors import PadreelError, SettingsError
 from padreel.kafka.dead_letter import DeadLetters, ensure_topic
 from padreel.kafka.source import KafkaSource
-from padreel.kafka.topics import Cluster, check_topics
+from padreel.kafka.topics import check_topics
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel.server import Server
@@ -60,7 +61,14 @@ async def consume(settings: ConsumerSettings) -> None:
         client_id=client_id,
         security=settings.security,
     )
-    identity = root_identity(settings, spec, cluster)
+    identity = identity_of(
+        spec,
+        cluster_id=cluster.cluster_id,
+        frames_topic=settings.frames_topic,
+        pads_topic=settings.pads_topic,
+        partitions=cluster.partitions,
+        group=settings.group_id,
+    )
     try:
         await asyncio.to_thread(open_root, settings.output_root, identity)
     except OSError as error:
@@ -73,26 +81,7 @@ async def consume(settings: ConsumerSettings) -> None:
         client_id=client_id,
         security=settings.security,
     )
-    writer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-
     media = MediaFiles(settings.media_root)
-
-    def open_shard(partition: int) -> Shard:
-        open_root(settings.output_root, identity)
-        return Shard.open(
-            settings.output_root / shard_folder(partition),
-            dataset=spec,
-            writer=writer,
-            group=settings.group_id,
-            cluster_id=cluster.cluster_id,
-            frames_topic=settings.frames_topic,
-            pads_topic=settings.pads_topic,
-            partition=partition,
-            partitions=cluster.partitions,
-            media=media,
-            now_ns=time.monotonic_ns,
-        )
-
     metrics = Metrics()
     await ensure_topic(settings.connection, settings.dead_letters_topic, client_id=client_id)
     topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
@@ -106,7 +95,7 @@ async def consume(settings: ConsumerSettings) -> None:
             settings.rules(spec.schema, spec.game_id),
             partitions=cluster.partitions,
             source=source,
-            open_shard=open_shard,
+            open_shard=shard_opener(settings, spec, identity, media),
             send_letters=letters.send,
             threads=threads,
             metrics=metrics,
@@ -117,6 +106,31 @@ async def consume(settings: ConsumerSettings) -> None:
         stop_on_signals(consumer)
         async with letters:
             await serve(consumer, metrics, settings)
+
+
+def shard_opener(
+    settings: ConsumerSettings, spec: DatasetSpec, identity: RootIdentity, media: MediaFiles
+) -> Callable[[int], Shard]:
+    """What opens the shard of a partition, as this process. It blocks, and raises DatasetError, OSError."""
+    writer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+
+    def open_shard(partition: int) -> Shard:
+        open_root(settings.output_root, identity)
+        return Shard.open(
+            settings.output_root / shard_folder(partition),
+            dataset=spec,
+            writer=writer,
+            group=identity.group,
+            cluster_id=identity.cluster_id,
+            frames_topic=identity.frames_topic,
+            pads_topic=identity.pads_topic,
+            partition=partition,
+            partitions=identity.partitions,
+            media=media,
+            now_ns=time.monotonic_ns,
+        )
+
+    return open_shard
 
 
 async def serve(consumer: Consumer, metrics: Metrics, settings: ConsumerSettings) -> None:
@@ -147,20 +161,3 @@ def stop_on_signals(consumer: Consumer) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-
-
-def root_identity(settings: ConsumerSettings, spec: DatasetSpec, cluster: Cluster) -> RootIdentity:
-    """What every shard below the output root has in common."""
-    return RootIdentity(
-        cluster_id=cluster.cluster_id,
-        frames_topic=settings.frames_topic,
-        pads_topic=settings.pads_topic,
-        partitions=cluster.partitions,
-        group=settings.group_id,
-        schema=spec.schema,
-        columns=spec.columns,
-        game_id=spec.game_id,
-        class_ids=spec.class_ids,
-        action_names=spec.encoder.names,
-        key_names=spec.key_names,
-    )

@@ -20,7 +20,7 @@ import structlog
 from padreel.core.decode import Decoder, DecodeRules, session_name
 from padreel.core.pipeline import Limits, Pipeline
 from padreel.dataset.layout import DatasetSpec, SkippedSession
-from padreel.dataset.root import RootIdentity, open_root
+from padreel.dataset.root import identity_of, open_root
 from padreel.dataset.shard import Committed, Shard
 from padreel.errors import InputError, RootMismatchError, UndecodableError
 from padreel.model import Effect, PartitionState, Record, Rejected, Schema, SessionRejection
@@ -75,20 +75,7 @@ def key_of(recording: Recording) -> bytes:
 
 def open_output(output_root: Path, spec: DatasetSpec) -> Shard:
     """Make the root this dataset's, or see that it is, and open its one shard. Raises DatasetError, OSError."""
-    identity = RootIdentity(
-        cluster_id="",
-        frames_topic="",
-        pads_topic="",
-        partitions=1,
-        group="",
-        schema=spec.schema,
-        columns=spec.columns,
-        game_id=spec.game_id,
-        class_ids=spec.class_ids,
-        action_names=spec.encoder.names,
-        key_names=spec.key_names,
-    )
-    open_root(output_root, identity)
+    open_root(output_root, identity_of(spec))
     return Shard.open(
         output_root,
         dataset=spec,
@@ -170,13 +157,13 @@ class Conversion:
         name, path, strict = recording.name, recording.path, self._settings.strict
         for fault in faults[:3]:
             _log.warning("record rejected", session=name, reason=str(fault.reason), detail=fault.detail)
-        has_episode = name in self._episodes or name in self._outcome.converted
-        if has_episode and name not in self._outcome.converted:
-            self._outcome.converted.append(name)
+        converted = self._outcome.converted
+        if name in self._episodes and name not in converted:
+            converted.append(name)
         if self._rejections:
             first = self._rejections[0]
             self._outcome.skip(name, str(first.reason), f"{path}: {first.detail}", strict=strict)
-        elif not has_episode:
+        elif name not in converted:
             detail = f"{path}: no frame is left; {len(faults)} records rejected, the rest idle or without an IDR"
             self._outcome.skip(name, "no_rows", detail, strict=strict)
 

@@ -10,6 +10,9 @@ root, a folder that changed while it was read, a kill or Ctrl-C, everything begi
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +49,20 @@ class Pace:
     now: Callable[[], float]
     pause: Callable[[float], None]
     is_stopped: Callable[[], bool]
+
+
+def until_signal() -> Pace:
+    """The real time, until SIGINT or SIGTERM ends it in good order; a second signal ends the process at once."""
+    received: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        if received:
+            os._exit(128 + number)  # what is committed is safe, the rest is read again
+        received.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return Pace(time.monotonic, time.sleep, lambda: bool(received))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from padreel_schemas.recording import RecordingError
 from padreel_shim.follow_cli import follow
-from padreel_shim.options import SpeedType, Target, broker_options, option, run_until_signal
+from padreel_shim.options import SpeedType, Target, broker_options, option, run_until_signal, session_options
 from padreel_shim.producer import PublishError, RigProducer
 from padreel_shim.publish import Published, PublishOptions, publish_session
 from padreel_shim.simulate_cli import sample, simulate
-from padreel_shim.state import StateError, default_state_dir
+from padreel_shim.state import StateError
 from padreel_shim.topics import TopicsError, create_topics
 
 
@@ -29,16 +29,7 @@ def cli() -> None:
 @click.argument("session_dirs", metavar="SESSION_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @broker_options
 @option("--speed", default="1.0", show_default=True, type=SpeedType(), help="Times real time, or max.")
-@option("--rig-id", default="", help="Name of this rig, kept with every episode.")
-@option("--task", default="", help="What the player was asked to do; empty: the consumer's default.")
-@option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
-@option(
-    "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=default_state_dir,
-    show_default="~/.local/state/padreel-shim",
-    help="Where it is kept how far each session is published.",
-)
+@session_options
 @option("--again", is_flag=True, help="Publish finished sessions once more, each as a new run.")
 def publish(
     session_dirs: Sequence[Path],

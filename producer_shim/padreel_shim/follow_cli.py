@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from padreel_shim.follower import follow_root
-from padreel_shim.options import Target, broker_options, option, run_until_signal
+from padreel_shim.options import Target, broker_options, option, run_until_signal, session_options
 from padreel_shim.producer import PublishError
 from padreel_shim.publish import Published
-from padreel_shim.state import StateError, default_state_dir
+from padreel_shim.state import StateError
 from padreel_shim.watch import FollowOptions, Surroundings, VideoMode
 
 
@@ -43,16 +43,7 @@ from padreel_shim.watch import FollowOptions, Surroundings, VideoMode
     show_default=True,
     help="How often to look for what was appended.",
 )
-@option("--rig-id", default="", help="Name of this rig, kept with every episode.")
-@option("--task", default="", help="What the player was asked to do; empty: the consumer's default.")
-@option("--game-id", default="", help="The game's id; empty: the consumer does not check it.")
-@option(
-    "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=default_state_dir,
-    show_default="~/.local/state/padreel-shim",
-    help="Where it is kept how far each session is published.",
-)
+@session_options
 def follow(
     root: Path,
     target: Target,

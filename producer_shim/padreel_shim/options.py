@@ -26,6 +26,7 @@ from padreel_schemas.security import (
     variable,
 )
 from padreel_shim.producer import FRAMES_TOPIC, PADS_TOPIC, RigProducer
+from padreel_shim.state import default_state_dir
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -81,6 +82,24 @@ def option(name: str, *, env: str = "", **settings: Any) -> Callable[[Command], 
     """An option that is also an environment variable: `env`, by default PADREEL_<NAME>."""
     variable = env or "PADREEL_" + name.removeprefix("--").replace("-", "_").upper()
     return click.option(name, envvar=variable, show_envvar=True, **settings)
+
+
+def session_options(command: Command) -> Command:
+    """Add what is said of the sessions that a rig publishes, and where it is kept how far they are."""
+    for add in (
+        option(
+            "--state-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=default_state_dir,
+            show_default="~/.local/state/padreel-shim",
+            help="Where it is kept how far each session is published.",
+        ),
+        option("--game-id", default="", help="The game's id; empty: the consumer does not check it."),
+        option("--task", default="", help="What the player was asked to do; empty: the consumer's default."),
+        option("--rig-id", default="", help="Name of this rig, kept with every episode."),
+    ):
+        command = add(command)
+    return command
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from padreel.dataset import codec, files
-from padreel.dataset.layout import ROOT_FILE
+from padreel.dataset.layout import ROOT_FILE, DatasetSpec
 from padreel.errors import FilesystemError, FormatVersionError, RootMismatchError
 from padreel.model import Schema
 
@@ -51,6 +51,31 @@ class RootIdentity:
     class_ids: tuple[str, ...]
     action_names: tuple[str, ...]
     key_names: tuple[str, ...] = ()
+
+
+def identity_of(
+    spec: DatasetSpec,
+    *,
+    cluster_id: str = "",
+    frames_topic: str = "",
+    pads_topic: str = "",
+    partitions: int = 1,
+    group: str = "",
+) -> RootIdentity:
+    """What the shards of this dataset have in common; without Kafka there is no more to say than the dataset's part."""
+    return RootIdentity(
+        cluster_id=cluster_id,
+        frames_topic=frames_topic,
+        pads_topic=pads_topic,
+        partitions=partitions,
+        group=group,
+        schema=spec.schema,
+        columns=spec.columns,
+        game_id=spec.game_id,
+        class_ids=spec.class_ids,
+        action_names=spec.encoder.names,
+        key_names=spec.key_names,
+    )
 
 
 def open_root(output_root: Path, identity: RootIdentity) -> None:
