@@ -12,7 +12,7 @@ import ssl
 import struct
 from collections.abc import Sequence
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.protocol.metadata import MetadataRequest
 
 from padreel_schemas.security import Security, named
@@ -20,6 +20,7 @@ from padreel_schemas.security import Security, named
 Address = tuple[str, int]
 
 _PROBE_SECONDS = 10.0
+_GOODBYE_SECONDS = 5.0
 # Kafka's error codes.
 _UNSUPPORTED_SASL_MECHANISM, _ILLEGAL_SASL_STATE, _SASL_AUTHENTICATION_FAILED = 33, 34, 58
 # OpenSSL's X509_V_ERR_*.
@@ -65,13 +66,16 @@ async def _check_advertised(server: Address, advertised: Sequence[Address], secu
 
 async def _asked(host: str, port: int, security: Security, client_id: str) -> tuple[Sequence[Address], str | None]:
     """The brokers that a server names, or why it cannot be asked."""
+    connection = AIOKafkaConnection(host, port, client_id=client_id, **security.client_options())
     try:
-        connection = await create_conn(host, port, client_id=client_id, **security.client_options())
         try:
+            await connection.connect()
             metadata = await connection.send(MetadataRequest([]))
             return [(broker[1], broker[2]) for broker in metadata.brokers], None
         finally:
-            await connection.close()
+            # A TLS connection closes once the broker has said goodbye; some brokers leave without.
+            if (closed := connection.close()) is not None:
+                await asyncio.wait([closed], timeout=_GOODBYE_SECONDS)
     # RuntimeError is what aiokafka's errors are; the others are a SCRAM exchange that a server spoils.
     except (OSError, RuntimeError, ValueError, LookupError) as error:
         return (), await _reason(error, host, port, security)
