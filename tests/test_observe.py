@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import padreel.vitals
+from padreel.errors import DatasetError
 from tests.consumer_world import Stage, backfill, be_quick, play, record, until
 from tests.fakes import FakeBroker, FakeDisk
 
@@ -140,6 +141,9 @@ def test_the_counters_of_a_partition_are_there_before_anything_happened() -> Non
         return [
             lambda: stage.value("padreel_episodes_total", partition="0", reason="gap") == 0,
             lambda: stage.value("padreel_rejected_total", reason="unparsable", **PADS) == 0,
+            lambda: stage.value("padreel_sessions_rejected_total", partition="0", reason="media") == 0,
+            lambda: stage.value("padreel_dead_letters_total", partition="0", kind="session", reason="media") == 0,
+            lambda: stage.value("padreel_dead_letters_total", partition="0", kind="record", reason="oversized") == 0,
         ]
 
     watch(broker, disk, see)
@@ -157,5 +161,65 @@ def test_a_partition_that_is_gone_leaves_no_age_behind() -> None:
             return stage.value("padreel_next_age_seconds", **where) is None
 
         return [lambda: stage.value("padreel_next_age_seconds", **where) == 9.0, is_gone]
+
+    watch(broker, disk, see)
+
+
+def test_lag_and_ages_go_on_while_a_shard_cannot_be_opened() -> None:
+    """The video that was being staged is lost, and the disk is away: who watches must see that nothing is read."""
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    disk.gate = threading.Event()
+
+    def see(stage: Stage) -> list[Callable[[], bool]]:
+        def is_away() -> bool:
+            assert disk.gate is not None
+            disk.apply_errors, disk.open_errors = [DatasetError("video is lost")], [OSError("away")] * 10_000
+            disk.gate.set()
+            return True
+
+        def is_published() -> bool:
+            record(broker, 0, "two@2", frames=5)
+            return True
+
+        return [
+            disk.reached.is_set,
+            is_away,
+            lambda: (stage.value("padreel_storage_retries_total", partition="0") or 0) > 0,
+            is_published,
+            lambda: stage.value("padreel_lag_records", **FRAMES) == 6,
+            lambda: (stage.value("padreel_lag_seconds", **FRAMES) or 0) > 0,
+            lambda: stage.value("padreel_next_offset", **FRAMES) == 0,
+            lambda: stage.value("padreel_next_age_seconds", **FRAMES) == 9.0,
+            lambda: stage.value("padreel_buffered_records", partition="0", what="frames") == 0,
+        ]
+
+    watch(broker, disk, see)
+
+
+def test_nothing_is_held_and_nothing_waits_once_a_pipeline_is_forgotten() -> None:
+    """A frame waits for its pad and is held until another writer takes the shard and the disk goes away."""
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+    record(broker, 0, "two@2", frames=7, end=False)
+    disk.gate = threading.Event()
+
+    def see(stage: Stage) -> list[Callable[[], bool]]:
+        def held(name: str, **labels: str) -> float:
+            return stage.value(f"padreel_{name}", partition="0", **labels) or 0.0
+
+        def is_away() -> bool:
+            assert disk.gate is not None
+            disk.apply_errors, disk.open_errors = [DatasetError("video is lost")], [OSError("away")] * 10_000
+            disk.gate.set()
+            return True
+
+        return [
+            disk.reached.is_set,
+            lambda: held("buffered_records", what="frames") == 7 and held("watermark_delay_seconds") > 0,
+            is_away,
+            lambda: held("buffered_records", what="frames") == held("watermark_delay_seconds") == 0,
+            lambda: held("open_sessions") == 1,  # as far as is known
+        ]
 
     watch(broker, disk, see)

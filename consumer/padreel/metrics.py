@@ -13,7 +13,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from padreel.core.align import Verdict
-from padreel.model import CloseReason, EndReason, Fate, RejectReason
+from padreel.model import CloseReason, EndReason, Fate, LetterKind, RejectReason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,7 +32,7 @@ _PAD_AGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 RECORD_BUFFERS = ("frames", "pads")
 BYTE_BUFFERS = ("video", "pads")
 STEPS = ("stage", "commit", "publish")
-_SESSION_REJECTIONS = (CloseReason.RESTARTED, CloseReason.SCHEMA, CloseReason.UNDECODABLE)
+_SESSION_REJECTIONS = (CloseReason.RESTARTED, CloseReason.SCHEMA, CloseReason.MEDIA, CloseReason.UNDECODABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,7 @@ class Metrics:
     # ---- series come and go with partitions
 
     def begin_partition(self, topics: Sequence[str], partition: int, group: str) -> None:
-        """Let a partition's counters begin at 0: Prometheus cannot see the first step of one that begins above.
-
-        Dead letters alone are left out: reasons times kinds, and what leads to them is counted by reason already.
-        """
+        """Let a partition's counters begin at 0: Prometheus cannot see the first step of one that begins above."""
         where = str(partition), group
         for topic in topics:
             for counter in (self.records, self.bytes, self.reread_bytes):
@@ -193,6 +190,9 @@ class Metrics:
             self.episodes.labels(*where, end.value)
         for close in _SESSION_REJECTIONS:
             self.sessions_rejected.labels(*where, close.value)
+            self.dead_letters.labels(*where, LetterKind.SESSION.value, close.value)
+        for why in RejectReason:
+            self.dead_letters.labels(*where, LetterKind.RECORD.value, why.value)
         for verdict in Verdict:
             self.pad_events.labels(*where, verdict.value)
         for counter in (

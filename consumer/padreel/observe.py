@@ -13,7 +13,7 @@ from padreel.dataset.shard import Committed
 from padreel.kafka.events import Batch, Pair
 from padreel.kafka.timestamps import Timestamps
 from padreel.logs import log_episode
-from padreel.metrics import Metrics
+from padreel.metrics import BYTE_BUFFERS, RECORD_BUFFERS, Metrics
 from padreel.model import DeadLetter, Rejected, Topic
 from padreel.settings import ConsumerSettings
 from padreel.version import __version__
@@ -59,18 +59,22 @@ class Observer:
     def look(self, partitions: Iterable[Partition], now_ns: int) -> None:
         """Bring the gauges up to date."""
         for partition in partitions:
+            if partition.at is None:
+                continue  # its shard was never open: where reading begins is not known
             pipeline = partition.pipeline
-            if pipeline is None or partition.at is None:
-                continue
-            self._sessions(partition.number, pipeline, now_ns)
-            self._buffers(partition.number, pipeline, partition.outbox.queued_bytes)
+            if pipeline is not None:
+                self._sessions(partition.number, pipeline, now_ns)
+                self._buffers(partition.number, pipeline, partition.outbox.queued_bytes)
+                seen = {f"pad:{verdict.name.lower()}": count for verdict, count in pipeline.counts.pads.items()}
+                self._count(partition.number, pipeline, {**seen, "forced": pipeline.counts.forced})
+            else:
+                self._hold_nothing(partition.number)
+            # Also while the shard cannot be opened again: that is when somebody has to see it.
             for at, topic in enumerate((Topic.FRAMES, Topic.PADS)):
                 pair, position = (topic, partition.number), partition.at[at]
                 self._lag(pair, position, partition.seen_ms.get(topic))
                 if partition.writer.next is not None:
                     self._next(pair, partition.writer.next[at], position, partition.timestamps[topic])
-            seen = {f"pad:{verdict.name.lower()}": count for verdict, count in pipeline.counts.pads.items()}
-            self._count(partition.number, pipeline, {**seen, "forced": pipeline.counts.forced})
 
     def _sessions(self, number: int, pipeline: Pipeline, now_ns: int) -> None:
         labels = str(number), self._group
@@ -94,6 +98,15 @@ class Observer:
         for what, size in (("video", video_bytes), ("pads", pipeline.buffered_bytes)):
             metrics.buffered_bytes.labels(*labels, what).set(size)
             metrics.buffer_limit_bytes.labels(*labels, what).set(limits.pad_bytes)
+
+    def _hold_nothing(self, number: int) -> None:
+        """A pipeline that is forgotten holds nothing; its sessions are open all the same."""
+        metrics, labels = self._metrics, (str(number), self._group)
+        for what in RECORD_BUFFERS:
+            metrics.buffered_records.labels(*labels, what).set(0)
+        for what in BYTE_BUFFERS:
+            metrics.buffered_bytes.labels(*labels, what).set(0)
+        metrics.watermark_delay_seconds.labels(*labels).set(0)
 
     def _next(self, pair: Pair, offset: int, position: int, timestamps: Timestamps) -> None:
         """How old what the log still needs is; `position` is where reading is."""
