@@ -125,10 +125,10 @@ _OUTCOME = (
     Panel(
         title="Episodes per hour by why they ended",
         shows="'end' and 'split' are in good order; each other one cut a session where something was missing or wrong.",
-        when_red="Look at which reason it is: 'gap' loses frames on the way, 'clock' is a broken rig, 'silence' a rig "
-        "that went away.",
+        when_red="More than 200 rigs make: sessions are cut to pieces. Look at which reason it is: 'gap' loses frames "
+        "on the way, 'clock' is a broken rig, 'silence' a rig that went away.",
         unit="short",
-        red=10_000,
+        red=2_000,
         queries=(Query(f"sum by (reason) (increase(padreel_episodes_total{{{_GROUP}}}[1h]))", "{{reason}}"),),
     ),
     Panel(
@@ -163,8 +163,9 @@ _QUALITY = (
         red=0.05,
         queries=(
             Query(
-                f"sum by (partition) (rate(padreel_forced_frames_total{{{_GROUP}}}[30m]))"
-                f' / clamp_min(sum by (partition) (rate(padreel_frames_total{{{_GROUP},fate="row"}}[30m])), 0.001)',
+                # A frame is forced at once, and a row only when its episode is committed: no share is above 1.
+                f"clamp_max(sum by (partition) (rate(padreel_forced_frames_total{{{_GROUP}}}[30m]))"
+                f' / clamp_min(sum by (partition) (rate(padreel_frames_total{{{_GROUP},fate="row"}}[30m])), 0.001), 1)',
                 "partition {{partition}}",
             ),
         ),
@@ -197,7 +198,7 @@ _QUALITY = (
         red=1,
         queries=(
             Query(
-                f"sum by (kind, reason) (increase(padreel_dead_letters_total{{{_GROUP}}}[1h])) or vector(0)",
+                f"sum by (kind, reason) (increase(padreel_dead_letters_total{{{_GROUP}}}[1h]))",
                 "{{kind}}: {{reason}}",
             ),
         ),

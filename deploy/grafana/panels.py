@@ -17,7 +17,12 @@ from grafana_foundation_sdk.builders.dashboard import (
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.builders.stat import Panel as Stat
 from grafana_foundation_sdk.builders.timeseries import Panel as Timeseries
-from grafana_foundation_sdk.models.common import BigValueColorMode, GraphThresholdsStyleMode
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    GraphThresholdsStyleMode,
+    LegendDisplayMode,
+    LegendPlacement,
+)
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DataSourceRef,
@@ -120,6 +125,10 @@ def _graph(panel: Panel, number: int) -> Timeseries:
     made.id(number).title(panel.title).description(_description(panel)).datasource(SOURCE)
     made.unit(panel.unit).thresholds(_thresholds(panel))
     made.thresholds_style(commons.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
+    # Most reasons never happen: those that do come first.
+    legend = commons.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.TABLE)
+    legend.placement(LegendPlacement.RIGHT).calcs(["max", "lastNotNull"]).sort_by("Max").sort_desc(True)
+    made.legend(legend)
     for query in _queries(panel):
         made.with_target(query)
     return made
