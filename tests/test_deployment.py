@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate
 import pytest
 import yaml
 
 from padreel.options import load, options_of
 from padreel.settings import ConsumerSettings
 from padreel_shim.cli import cli as shim
+from tests import custom_resources
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 NAMES = {option.env: option.name for option in options_of(ConsumerSettings)}
 LABEL = {"app.kubernetes.io/name": "padreel"}
+OVERLAYS = ("base", "overlays/scaled", "overlays/keda", "overlays/local")
+# The oldest Kubernetes that knows everything in the manifests, and the newest of which the schemas are known.
+KUBERNETES_VERSIONS = ("1.26", kubernetes_validate.latest_version())
 GAME = ("game-definition.yaml", "action-mapping.yaml")
 
 
@@ -188,3 +195,92 @@ def test_the_network_policy_is_one_component_of_the_consumer(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     (policy,) = [one for one in yaml.safe_load_all(done.stdout) if one["kind"] == "NetworkPolicy"]
     assert policy["spec"]["podSelector"]["matchLabels"] == LABEL
+
+
+def said_of(text: str, folder: Path, version: str) -> tuple[int, list[str]]:
+    """What `kubernetes-validate --strict` says of manifests: its exit code, and all but what is in order."""
+    path = folder / "manifests.yaml"
+    path.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "kubernetes_validate", "--strict", "-k", version, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    return done.returncode, [line for line in lines if not line.startswith("INFO ")]
+
+
+def unknown_kinds(lines: list[str]) -> tuple[set[tuple[str, str]], list[str]]:
+    """Of the warnings the API versions and kinds that `kubernetes-validate` has no schema of, and everything else."""
+    warning = re.compile(
+        r"WARN \S+ Couldn't find schema for kind (\S+) with api version (\S+) for kubernetes version \S+"
+    )
+    found = [warning.fullmatch(line) for line in lines]
+    other = [line for line, match in zip(lines, found, strict=True) if match is None]
+    return {(match[2], match[1]) for match in found if match is not None}, other
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+def test_every_field_is_one_of_kubernetes(version: str, tmp_path: Path) -> None:
+    resources = [one for overlay in OVERLAYS for one in built(overlay).values()]
+    code, lines = said_of(yaml.safe_dump_all(resources), tmp_path, version)
+    assert code == 0, lines
+    unknown, other = unknown_kinds(lines)
+    assert other == []
+    assert unknown == set(custom_resources.known())
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_field_of_a_custom_resource_is_one_of_its_operator(overlay: str) -> None:
+    found = [one for one in built(overlay).values() if (one["apiVersion"], one["kind"]) in custom_resources.known()]
+    assert [problem for one in found for problem in custom_resources.problems(one)] == []
+    kinds = {"overlays/keda": {"PodMonitor", "ScaledObject"}, "overlays/local": set()}
+    assert {one["kind"] for one in found} == kinds.get(overlay, {"PodMonitor"})
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_what_kubernetes_does_not_know_is_found(tmp_path: Path) -> None:
+    changed = copy.deepcopy(built("base")["StatefulSet/padreel"])
+    changed["spec"]["template"]["spec"]["containers"][0]["livenessProbes"] = {}
+    code, lines = said_of(yaml.safe_dump(changed), tmp_path, KUBERNETES_VERSIONS[-1])
+    assert code == 1
+    assert "livenessProbes" in lines[0]
+    _, lines = said_of(yaml.safe_dump({**changed, "apiVersion": "apps/v2"}), tmp_path, KUBERNETES_VERSIONS[-1])
+    assert unknown_kinds(lines) == ({("apps/v2", "StatefulSet")}, [])
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize(
+    ("resource", "path", "value", "says"),
+    [
+        ("ScaledObject/padreel", ("spec", "maxReplicas"), 8, "'maxReplicas' was unexpected"),
+        ("ScaledObject/padreel", ("spec", "minReplicaCount"), "1", "'1' is not of type 'integer'"),
+        (
+            "ScaledObject/padreel",
+            ("spec", "triggers", 0, "metadata", "lagTreshold"),
+            "1",
+            "'lagTreshold' was unexpected",
+        ),
+        ("ScaledObject/padreel", ("spec", "triggers", 0, "metadata", "lagThreshold"), 1, "1 is not of type 'string'"),
+        (
+            "ScaledObject/padreel",
+            ("spec", "triggers", 0, "metadata", "offsetResetPolicy"),
+            "oldest",
+            "'oldest' is not one",
+        ),
+        ("ScaledObject/padreel", ("spec", "triggers", 0, "type"), "apache-kafka", "'kafka' was expected"),
+        ("ScaledObject/padreel", ("metadata", "label"), {}, "'label' was unexpected"),
+        ("PodMonitor/padreel", ("spec", "endpoints"), [], "'endpoints' was unexpected"),
+        ("PodMonitor/padreel", ("spec", "podMetricsEndpoints", 0, "interval"), "15 s", "does not match"),
+        ("PodMonitor/padreel", ("spec", "selector"), None, "None is not of type 'object'"),
+    ],
+)
+def test_what_an_operator_does_not_know_is_found(
+    resource: str, path: tuple[str | int, ...], value: object, says: str
+) -> None:
+    changed = copy.deepcopy(built("overlays/keda")[resource])
+    place: Any = changed
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    (problem,) = custom_resources.problems(changed)
+    assert says in problem
