@@ -126,6 +126,22 @@ def test_an_unfit_filesystem_is_refused(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_filesystem_that_fails_is_not_taken_for_an_unfit_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It is tried again, as all that fails is: a partition that comes while the disk is full waits."""
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        open_root(tmp_path, IDENTITY)
+    assert caught.value.errno == number
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_fit_filesystem_passes_and_nothing_stays(tmp_path: Path) -> None:
     probe_filesystem(tmp_path)
     assert os.listdir(tmp_path) == []

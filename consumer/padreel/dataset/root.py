@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from padreel.errors import FilesystemError, FormatVersionError, RootMismatchErro
 from padreel.model import Schema
 
 FORMAT_VERSION = 1
+# What systems say where there are no hard links. Whatever else fails may work when it is tried again.
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV}
 
 _OTHER_ROOT = "use another --output-root, or the {} that this root was made with"
 _REMEDIES = {
@@ -177,6 +180,8 @@ def _probe(trial: Path) -> None:
     try:
         os.link(first, name)
     except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         raise _unfit(trial, f"link() fails ({error.strerror})", "hard links") from error
     links = first.stat().st_nlink
     if links != 2:
