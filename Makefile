@@ -18,7 +18,7 @@ LEROBOT ?= 1
 PINS = deploy/requirements/$(PYTHON_TAG)$(if $(filter 0,$(LEROBOT)),-without-lerobot).txt
 STAMP := $(VENV)/.installed$(if $(filter 0,$(LEROBOT)),-without-lerobot)
 
-.PHONY: help setup test test-matrix check lint format demo pins docs boards proto clean
+.PHONY: help setup test test-matrix chaos check lint format demo pins docs boards proto clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -40,6 +40,11 @@ test: $(STAMP)  ## Run the whole suite, with a real broker
 
 test-matrix:  ## Run the acceptance tests under every Python from 3.11 to 3.13 that is found (3.3 GB for each)
 	$(PYTHON) -m deploy.matrix $(PYTEST_ARGUMENTS)
+
+# ROUNDS=n SEED=s MINUTES=m: how many rounds, from which seed (default: a fresh one), begun within how many minutes.
+chaos: $(STAMP)  ## Kill, stop and starve consumers of a real broker (ROUNDS=n SEED=s), and compare what is left
+	$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(MINUTES),--minutes $(MINUTES))
 
 check: lint  ## Everything of lint, and types
 	$(BIN)/mypy

@@ -79,6 +79,7 @@ async def consume(settings: ConsumerSettings) -> None:
         settings.frames_topic,
         settings.pads_topic,
         client_id=client_id,
+        group_timeout_seconds=settings.group_timeout_seconds,
         security=settings.security,
     )
     media = MediaFiles(settings.media_root)

@@ -212,6 +212,14 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
     group_id: str = _setting(
         "Kafka consumer group. One output root belongs to one group.", "padreel", env="KAFKA_GROUP_ID", min_length=1
     )
+    group_timeout_seconds: float = _setting(
+        "A consumer that the broker has not heard for so long loses its partitions to the others of the group.",
+        10.0,
+        env="KAFKA_GROUP_TIMEOUT_SECONDS",
+        metavar="SECONDS",
+        ge=1,
+        le=1800,
+    )
     frames_topic: str = _setting("Topic of the video frames.", "padreel.frames", env="KAFKA_FRAMES_TOPIC", min_length=1)
     pads_topic: str = _setting(
         "Topic of the gamepad snapshots.", "padreel.gamepad", env="KAFKA_PADS_TOPIC", min_length=1

@@ -119,7 +119,9 @@ def wait_for(is_so: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def consumer(flags: list[str], environment: Mapping[str, str] | None = None) -> Iterator[Consumer]:
-    """Start a consumer; it is killed at the end if it still runs."""
-    with closing(start("padreel.__main__", "consume", *flags, environment=_environment(environment))) as process:
+def consumer(
+    flags: list[str], environment: Mapping[str, str] | None = None, *, module: str = "padreel.__main__"
+) -> Iterator[Consumer]:
+    """Start a consumer; it is killed at the end if it still runs. Another `module` may be its command."""
+    with closing(start(module, "consume", *flags, environment=_environment(environment))) as process:
         yield Consumer(process)

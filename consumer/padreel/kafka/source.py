@@ -31,6 +31,7 @@ _FETCH_BYTES = 8 * 2**20
 _PARTITION_FETCH_BYTES = 2**20
 _RECORDS = 500
 _DAY_MS = 86_400_000
+_HEARTBEATS_MS = 300  # between two, for each second of the group's timeout: three may be lost
 
 
 class KafkaSource:
@@ -44,6 +45,7 @@ class KafkaSource:
         pads_topic: str,
         *,
         client_id: str,
+        group_timeout_seconds: float = 10.0,
         security: Security = PLAINTEXT,
     ) -> None:
         self._names = {Topic.FRAMES: frames_topic, Topic.PADS: pads_topic}
@@ -52,6 +54,9 @@ class KafkaSource:
             "bootstrap_servers": bootstrap_servers,
             "group_id": group_id,
             "client_id": client_id,
+            # The group waits as long for its members when it shares out anew.
+            "session_timeout_ms": round(group_timeout_seconds * 1000),
+            "heartbeat_interval_ms": round(group_timeout_seconds * _HEARTBEATS_MS),
             **security.client_options(),
         }
         self._consumer: AIOKafkaConsumer | None = None
