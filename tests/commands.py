@@ -101,7 +101,10 @@ class Command:
 
 
 def start(module: str, *arguments: str, environment: Mapping[str, str], folder: Path | None = None) -> Command:
-    """Start a command of `COMMANDS`; `environment` is all of it, `folder` its working directory."""
+    """Start a command of `COMMANDS`, or of another module with a `main`.
+
+    `environment` is all of it, `folder` its working directory.
+    """
     request = {
         "module": module,
         "arguments": arguments,
@@ -193,10 +196,12 @@ def main(descriptor: int) -> None:
             data, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, 3)
             if not data:
                 return
+            request = json.loads(data)
+            importlib.import_module(request["module"])  # here, once, if it is none of those above
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 requests.close()
-                _keep(json.loads(data), *descriptors)
+                _keep(request, *descriptors)
             for one in descriptors:
                 os.close(one)
 

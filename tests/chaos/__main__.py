@@ -1,6 +1,6 @@
 """The proof: every session is in the dataset once, whatever dies meanwhile.
 
-    python -m tests.chaos [--rounds N] [--seed S] [--minutes M] [--mutant NAME]
+    python -m tests.chaos [--rounds N] [--seed S] [--minutes M] [--mutant NAME]...
 
 Round n has the seed S + n, and is checked by itself: a seed that fails is printed and plays the same schedule again.
 """
@@ -16,49 +16,111 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.local.broker import Broker, LocalBrokerError
 from tests.chaos import disk, rigs
 from tests.chaos.calm import references
 from tests.chaos.members import ChaosError, Tally
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.reader import Reader
 from tests.chaos.round import World, play
 from tests.chaos.schedule import plan
 
 PATIENCE_SECONDS = 300.0
+MUTANT_PATIENCE_SECONDS = 120.0  # what a mutant hangs in need not be waited for any longer
+
+
+@dataclass(slots=True)
+class Run:
+    """How many rounds are to be played from which seed, and what came of them."""
+
+    world: World
+    seed: int
+    rounds: int
+    ends: float  # when no round is begun any more, by the steady clock
+    played: int = 0
+    failed: list[int] = field(default_factory=list)
+
+    async def all_rounds(self) -> bool:
+        """Play them; whether all were right."""
+        for seed in range(self.seed, self.seed + self.rounds):
+            if time.monotonic() > self.ends:
+                print(f"{self.seed + self.rounds - seed} rounds are left out: the time is over")
+                break
+            await self._round(self.world, seed)
+        return not self.failed
+
+    async def mutant(self, name: str) -> bool:
+        """Play rounds until one is wrong; whether one was."""
+        world = replace(self.world, mutant=name, patience=MUTANT_PATIENCE_SECONDS)
+        for number, seed in enumerate(range(self.seed, self.seed + self.rounds), 1):
+            if wrong := await self._round(world, seed):
+                print(f"mutant {name}: caught in round {number} of at most {self.rounds}: {wrong[0]}", flush=True)
+                shutil.rmtree(world.folder / f"{name}-{seed}")
+                self.failed.clear()
+                return True
+        print(f"mutant {name}: NOT caught in {self.rounds} rounds", flush=True)
+        return False
+
+    async def _round(self, world: World, seed: int) -> list[str]:
+        started = time.monotonic()
+        before = Counter(world.tally.counts)
+        faults = MUTANTS[world.mutant].faults if world.mutant else ()
+        name = f"{world.mutant or 'round'}-{seed}"
+        self.played += 1
+        try:
+            wrong = await play(world, plan(seed, faults), name)
+        except (ChaosError, TimeoutError) as error:
+            wrong = [f"{type(error).__name__}: {error}"]
+        did = ", ".join(f"{count} {what}" for what, count in sorted((world.tally.counts - before).items()))
+        seconds = time.monotonic() - started
+        print(f"{name}: {'FAILED' if wrong else 'right'} in {seconds:.1f} s: {did}", flush=True)
+        for said in wrong:
+            print(f"    {said}", flush=True)
+        if wrong:
+            self.failed.append(seed)
+            print(f"    again: make chaos ROUNDS=1 SEED={seed}", flush=True)
+        else:
+            shutil.rmtree(world.folder / name)
+        return wrong
 
 
 def main() -> int:
-    """The command; exit code 1 if a round failed."""
+    """The command; exit code 1 if a round failed, or no round failed with a mutant."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10, help="how many to play (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of the first round (default: a fresh one)")
-    parser.add_argument("--minutes", type=float, help="begin no round after so many")
-    parser.add_argument("--keep", type=Path, help="folder for what a failed round leaves (default: a new one)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no round after so many")
+    parser.add_argument(
+        "--mutant",
+        action="append",
+        choices=[*MUTANTS, "all"],
+        default=[],
+        help="play rounds with a rule switched off, until one fails as it should",
+    )
     options = parser.parse_args()
-    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what a restarted broker makes it say
     folder = Path(tempfile.mkdtemp(prefix="padreel-chaos-"))
     try:
-        is_right = asyncio.run(_run(folder, seed, options.rounds, options.minutes))
+        is_right = asyncio.run(_run(folder, options))
     except LocalBrokerError as error:
         print(error, file=sys.stderr)
         return 1
     if is_right:
         shutil.rmtree(folder)
     else:
-        print(f"what it left is in {folder}")
+        print(f"what is left of it: {folder}")
     return not is_right
 
 
-async def _run(folder: Path, seed: int, rounds: int, minutes: float | None) -> bool:
+async def _run(folder: Path, options: argparse.Namespace) -> bool:
     started = time.monotonic()
-    print(f"chaos: {rounds} rounds from SEED={seed}", flush=True)
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
+    print(f"chaos: {options.rounds} rounds from SEED={seed}", flush=True)
     reader = Reader(folder / "cache")
     tally = Tally()
-    failed: list[int] = []
-    played = 0
     try:
         with Broker(log_dir=folder / "kafka") as broker:
             records = rigs.all_records(rigs.record_all(folder / "sessions"))
@@ -66,33 +128,15 @@ async def _run(folder: Path, seed: int, rounds: int, minutes: float | None) -> b
             await asyncio.to_thread(reader.await_ready)
             print(f"every shard is read by: {reader.kind}; a full disk: {_how_full(folder)}", flush=True)
             world = World(broker, folder, records, expected, reader, tally, PATIENCE_SECONDS)
-            for number in range(seed, seed + rounds):
-                if minutes is not None and time.monotonic() - started > 60 * minutes:
-                    print(f"{seed + rounds - number} rounds are left out: {minutes:g} minutes are over")
-                    break
-                played += 1
-                if not await _round(world, number):
-                    failed.append(number)
+            run = Run(world, seed, options.rounds, started + 60 * options.minutes)
+            if options.mutant:
+                names = list(MUTANTS) if "all" in options.mutant else options.mutant
+                return all([await run.mutant(name) for name in names])
+            await run.all_rounds()
     finally:
         reader.close()
-    _report(tally.counts, played, failed, time.monotonic() - started)
-    return not failed
-
-
-async def _round(world: World, seed: int) -> bool:
-    started = time.monotonic()
-    before = Counter(world.tally.counts)
-    try:
-        wrong = await play(world, plan(seed), f"round-{seed}")
-    except (ChaosError, TimeoutError) as error:
-        wrong = [f"{type(error).__name__}: {error}"]
-    did = ", ".join(f"{count} {what}" for what, count in sorted((world.tally.counts - before).items()))
-    print(f"round {seed}: {'FAILED' if wrong else 'right'} in {time.monotonic() - started:.1f} s: {did}", flush=True)
-    for said in wrong:
-        print(f"    {said}", flush=True)
-    if wrong:
-        print(f"    again: make chaos ROUNDS=1 SEED={seed}", flush=True)
-    return not wrong
+    _report(tally.counts, run, time.monotonic() - started)
+    return not run.failed
 
 
 def _how_full(folder: Path) -> str:
@@ -101,12 +145,12 @@ def _how_full(folder: Path) -> str:
     return "no filesystem can be mounted here, so only by errors injected at crash points"
 
 
-def _report(counts: Counter[str], played: int, failed: list[int], seconds: float) -> None:
-    print(f"{played - len(failed)} of {played} rounds right, in {seconds:.0f} s")
+def _report(counts: Counter[str], run: Run, seconds: float) -> None:
+    print(f"{run.played - len(run.failed)} of {run.played} rounds right, in {seconds:.0f} s")
     for what, count in sorted(counts.items()):
         print(f"  {count:>8} {what}")
-    if failed:
-        print(f"failed seeds: {' '.join(map(str, failed))}")
+    if run.failed:
+        print(f"failed seeds: {' '.join(map(str, run.failed))}")
 
 
 if __name__ == "__main__":

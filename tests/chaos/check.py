@@ -140,13 +140,21 @@ def gone_back(root: Path) -> list[str]:
 
 
 def unfinished(root: Path, plan: Sequence[SessionPlan]) -> list[str]:
-    """Sessions that no log says are closed."""
-    closed: dict[int, set[str]] = {}
+    """Sessions that no log says have ended."""
+    ended: dict[int, set[str]] = {}
     for number in {one.partition for one in plan}:
         shard = root / layout.shard_folder(number)
-        last = CommitLog(shard).last() if (shard / layout.COMMITS).is_dir() else None
-        closed[number] = {session_name(key) for key in last.state.closed} if last and last.state else set()
-    return [one.name for one in plan if one.name not in closed[one.partition]]
+        ended[number] = _ended(_entries(shard)) if (shard / layout.COMMITS).is_dir() else set()
+    return [one.name for one in plan if one.name not in ended[one.partition]]
+
+
+def _ended(entries: Sequence[Entry]) -> set[str]:
+    """Names of the sessions that are closed, or have an episode that ends with them."""
+    made = [one.episode.columns for one in entries if one.episode]
+    keys = {one["session"] for one in made if one["end_reason"] == "end"}
+    if entries and (state := entries[-1].state):
+        keys |= state.closed.keys()
+    return {session_name(key) for key in keys}
 
 
 def staged(root: Path) -> list[str]:

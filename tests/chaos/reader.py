@@ -98,9 +98,11 @@ def main() -> None:
             print(json.dumps(asdict(seen)), file=out, flush=True)
             root, seen = line.strip(), Seen()
             _empty_cache()
+        started = time.monotonic()
         for shard in shards(Path(root)) if root else ():
             seen.look(shard, opened)
-        time.sleep(_PAUSE_SECONDS)
+        # As long as it took, so that the consumers have their turn too.
+        time.sleep(max(_PAUSE_SECONDS, time.monotonic() - started))
 
 
 class Reader:

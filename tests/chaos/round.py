@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.local.broker import Broker
-from tests.chaos import check, disk, players
+from tests.chaos import check, disk, mutants, players
 from tests.chaos.check import Expected
 from tests.chaos.members import COMMAND, ChaosError, Fleet, Tally
 from tests.chaos.players import Records, Rigs, Topics
@@ -37,8 +37,12 @@ class World:
     reader: Reader
     tally: Tally
     patience: float
-    command: str = COMMAND
     mutant: str = ""
+
+    @property
+    def command(self) -> str:
+        """Of the consumers."""
+        return mutants.__name__ if self.mutant else COMMAND
 
 
 def flags(broker: Broker, topics: Topics, root: Path, name: str, *more: str) -> list[str]:
@@ -77,7 +81,7 @@ async def _play(world: World, plan: Plan, topics: Topics, root: Path, is_mounted
     """The round itself; what is wrong at its end, but for what was read meanwhile."""
     group, logs = topics.group, root.parent
     consumer = flags(world.broker, topics, root, group)
-    environment = {"PADREEL_CHAOS_MUTANT": world.mutant} if world.mutant else {}
+    environment = {mutants.VARIABLE: world.mutant} if world.mutant else {}
     with Fleet(consumer, plan, world.tally, logs, command=world.command, environment=environment) as fleet:
         try:
             await _live(world, plan, topics, fleet, root, is_mounted)

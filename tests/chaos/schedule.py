@@ -6,6 +6,7 @@ alive by then: which of them those are depends on how fast the machine is, the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -24,7 +25,7 @@ GROUP_TIMEOUT_SECONDS = 3.0
 # How often a point is reached in a round, more or less: the place of a fault is chosen up to there.
 _REACHED = {"stage": 120, "write": 40, "fsync": 60, "mkdir": 20, "unlink": 20, "link": 8, "rename": 16, "replace": 24}
 _SELDOM = 3
-_FAULTS = ("EIO", "ENOSPC")
+_ERRORS = ("EIO", "ENOSPC")
 
 
 class Kind(StrEnum):
@@ -137,8 +138,8 @@ class Plan:
         return any(isinstance(one, FillDisk) for one in self.events)
 
 
-def plan(seed: int) -> Plan:
-    """The round of a seed."""
+def plan(seed: int, faults: Sequence[str] = ()) -> Plan:
+    """The round of a seed. With `faults`, such as "before link:stop", consumers meet those and no others."""
     dice = Random(seed)
     return Plan(
         seed=seed,
@@ -148,8 +149,8 @@ def plan(seed: int) -> Plan:
             for kind in Loose
             for _ in range(dice.choice((0, 1, 1, 2)))
         ),
-        events=_events(dice),
-        points=tuple(_point(dice) if dice.random() < 0.5 else None for _ in range(MEMBERS + 9)),
+        events=_events(dice, faults),
+        points=tuple(_point(dice, faults) if dice.random() < 0.5 else None for _ in range(MEMBERS + 9)),
         pauses=tuple(_pause(dice) for _ in range(9)),
     )
 
@@ -180,7 +181,7 @@ def _sessions(dice: Random) -> tuple[SessionPlan, ...]:
     return tuple(made)
 
 
-def _events(dice: Random) -> tuple[Event, ...]:
+def _events(dice: Random, faults: Sequence[str]) -> tuple[Event, ...]:
     def at() -> float:
         return dice.uniform(0.3, PLAY_SECONDS + 1)
 
@@ -194,7 +195,7 @@ def _events(dice: Random) -> tuple[Event, ...]:
             case "term":
                 events.append(Term(at(), dice.randrange(MOST_MEMBERS)))
             case "join":
-                events.append(Join(at(), _point(dice)))
+                events.append(Join(at(), _point(dice, faults)))
     if dice.random() < 0.2:
         events.append(RestartBroker(at(), dice.uniform(0, 2)))
     if dice.random() < 0.3:
@@ -207,11 +208,13 @@ def _pause(dice: Random) -> float:
     return dice.choice((dice.uniform(0.1, 1), dice.uniform(1.2, 2) * GROUP_TIMEOUT_SECONDS))
 
 
-def _point(dice: Random) -> str:
+def _point(dice: Random, faults: Sequence[str]) -> str:
     """A fault as PADREEL_CRASH_POINT has it."""
     operation = dice.choice((*points.OPERATIONS, *points.GROUP_OPERATIONS, "link", "rename", "replace"))
-    count = dice.randint(1, _REACHED.get(operation, _SELDOM))
     # An error that is none of the storage's would be a bug's.
-    faults = () if operation in points.GROUP_OPERATIONS else _FAULTS
-    action = dice.choice(("kill", "kill", "stop", "stop", *faults))
-    return f"{dice.choice(('before', 'after'))} {operation}:{count}:{action}"
+    errors = () if operation in points.GROUP_OPERATIONS else _ERRORS
+    point = f"{dice.choice(('before', 'after'))} {operation}"
+    action = dice.choice(("kill", "kill", "stop", "stop", *errors))
+    if faults:
+        point, _, action = dice.choice(faults).partition(":")
+    return f"{point}:{dice.randint(1, _REACHED.get(point.split(' ', 1)[1], _SELDOM))}:{action}"
