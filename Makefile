@@ -42,9 +42,10 @@ test-matrix:  ## Run the acceptance tests under every Python from 3.11 to 3.13 t
 	$(PYTHON) -m deploy.matrix $(PYTEST_ARGUMENTS)
 
 # ROUNDS=n SEED=s MINUTES=m: how many rounds, from which seed (default: a fresh one), begun within how many minutes.
+# MUTANT=name switches a rule off, or one after the other with `all`: docs/chaos.md.
 chaos: $(STAMP)  ## Kill, stop and starve consumers of a real broker (ROUNDS=n SEED=s), and compare what is left
 	$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(MINUTES),--minutes $(MINUTES))
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MUTANT),--mutant $(MUTANT))
 
 check: lint  ## Everything of lint, and types
 	$(BIN)/mypy

@@ -19,10 +19,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
+
 from deploy.local.broker import Broker, LocalBrokerError
+from padreel.errors import PadreelError
 from tests.chaos import disk, rigs
 from tests.chaos.calm import references
-from tests.chaos.members import ChaosError, Tally
+from tests.chaos.members import Tally
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.reader import Reader
 from tests.chaos.round import World, play
@@ -64,6 +67,9 @@ class Run:
         print(f"mutant {name}: NOT caught in {self.rounds} rounds", flush=True)
         return False
 
+    def _with(self, world: World) -> str:
+        return f" MUTANT={world.mutant}" if world.mutant else ""
+
     async def _round(self, world: World, seed: int) -> list[str]:
         started = time.monotonic()
         before = Counter(world.tally.counts)
@@ -72,7 +78,7 @@ class Run:
         self.played += 1
         try:
             wrong = await play(world, plan(seed, faults), name)
-        except (ChaosError, TimeoutError) as error:
+        except (AssertionError, TimeoutError, OSError, KafkaError, PadreelError) as error:
             wrong = [f"{type(error).__name__}: {error}"]
         did = ", ".join(f"{count} {what}" for what, count in sorted((world.tally.counts - before).items()))
         seconds = time.monotonic() - started
@@ -81,7 +87,7 @@ class Run:
             print(f"    {said}", flush=True)
         if wrong:
             self.failed.append(seed)
-            print(f"    again: make chaos ROUNDS=1 SEED={seed}", flush=True)
+            print(f"    again: make chaos ROUNDS=1 SEED={seed}{self._with(world)}", flush=True)
         else:
             shutil.rmtree(world.folder / name)
         return wrong

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from deploy.local.broker import Broker
 from tests.chaos import players
-from tests.chaos.check import in_order, read_sessions
+from tests.chaos.check import in_order
 from tests.chaos.players import Records, Rigs, Topics
 from tests.chaos.rigs import MAX_EPISODE_SECONDS
 from tests.chaos.round import flags
 from tests.chaos.schedule import PARTITIONS, RECORDINGS, Kind, SessionPlan
-from tests.dataset_reading import ReadEpisode, by_session
+from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e import processes
 from tests.e2e.streams import DEMO
 
@@ -59,6 +59,6 @@ async def _consume(broker: Broker, folder: Path, records: Records) -> References
     with processes.consumer(flags(broker, topics, root, topics.group, "--until", "end")) as running:
         code = await asyncio.to_thread(running.finish)
     assert code == 0, running.lines[-5:]
-    found = read_sessions(root)
+    found = by_session(shards(root))
     await players.delete(broker.bootstrap_servers, topics)
     return {pair: in_order(found.get(one.name, ())) for pair, one in plans.items()}

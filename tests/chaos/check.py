@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -149,9 +150,13 @@ def unfinished(root: Path, plan: Sequence[SessionPlan]) -> list[str]:
 
 
 def _ended(entries: Sequence[Entry]) -> set[str]:
-    """Names of the sessions that are closed, or have an episode that ends with them."""
+    """Names of the sessions that are closed, are rejected or have an episode that ends with them.
+
+    What is closed is forgotten some day, or at once where that rule is switched off.
+    """
     made = [one.episode.columns for one in entries if one.episode]
     keys = {one["session"] for one in made if one["end_reason"] == "end"}
+    keys |= {rejection.key for one in entries for rejection in one.rejections}
     if entries and (state := entries[-1].state):
         keys |= state.closed.keys()
     return {session_name(key) for key in keys}
@@ -196,6 +201,9 @@ def _metadata(shard: Path, last: Entry) -> list[str]:
     return [f"info.json has (episodes, frames) {is_so}, the log {should}"] if is_so != should else []
 
 
-def read_sessions(root: Path) -> dict[str, list[ReadEpisode]]:
-    """All episodes below a root, by session."""
-    return by_session(shards(root))
+def read_sessions(root: Path) -> tuple[dict[str, list[ReadEpisode]], list[str]]:
+    """All episodes below a root, by session, and what says why where they cannot be read."""
+    try:
+        return by_session(shards(root)), []
+    except Exception:  # noqa: BLE001 - whatever it is, a dataset that cannot be read is what must not be
+        return {}, [f"the shards cannot be read:\n{traceback.format_exc()}"]

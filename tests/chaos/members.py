@@ -97,6 +97,11 @@ class Fleet:
     def alive(self) -> list[Member]:
         return [one for one in self._members if one.running.process.poll() is None and not one.is_ending]
 
+    @property
+    def opened(self) -> int:
+        """How often those that are alive have begun to read a partition."""
+        return sum(member.events("shard open") for member in self.alive)
+
     def start(self, point: str | None) -> None:
         """Start one more consumer."""
         environment = self._environment | ({points.VARIABLE: point} if point else {})
@@ -148,14 +153,14 @@ class Fleet:
             if len(self.alive) < MOST_MEMBERS:
                 self.start(next(self._points, None))
 
-    def end(self) -> bool:
-        """Let all go on and end; whether they have. Raises ChaosError."""
+    def end(self) -> list[str]:
+        """Let all go on and end; which have not yet. Raises ChaosError."""
         self._due.clear()
         for member in list(self._members):
             if not member.is_ending:
                 self._end(member)
         self.watch()
-        return not self._members
+        return [f"consumer {member.number}" for member in self._members]
 
     def _end(self, member: Member) -> None:
         self._continue(member)

@@ -10,12 +10,16 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import padreel.__main__
 from padreel.core.offsets import Ledger
+from padreel.dataset import files, layout
+from padreel.dataset.publish import PublishFolder
+from padreel.dataset.shard import Shard
 from padreel.errors import DeadLetterError
 from padreel.model import Commit, DeadLetter, PartitionState, Topic
 from padreel.starting import StartingPoint
@@ -49,6 +53,31 @@ def the_groups_offset_is_the_truth(patch: pytest.MonkeyPatch) -> None:
         )
 
     patch.setattr(StartingPoint, "restore", trust)
+
+
+def no_put_if_absent(patch: pytest.MonkeyPatch) -> None:
+    """In the log; the probe of the filesystem would notice it else."""
+    link_once = files.link_once
+
+    def put(source: Path, target: Path, operation: str = "link") -> None:
+        if target.parent.name == Path(layout.COMMITS).name:
+            files.rename(source, target, operation)
+        else:
+            link_once(source, target, operation)
+
+    patch.setattr(files, "link_once", put)
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    """Others' publish folders stay until their owners, or whoever closes the shard, remove them."""
+    fence, close = PublishFolder.fence, Shard.close
+
+    def close_and_clear(self: Shard) -> None:
+        fence(self._folder)
+        close(self)
+
+    patch.setattr(PublishFolder, "fence", lambda folder: None)
+    patch.setattr(Shard, "close", close_and_clear)
 
 
 def no_resume_snapshot(patch: pytest.MonkeyPatch) -> None:
@@ -88,8 +117,8 @@ _OVERTAKEN_AT_THE_LINK = ("before link:stop", "before claim:stop", "before fold:
 
 MUTANTS = {
     "group-offset": Mutant(the_groups_offset_is_the_truth),
-    "no-put-if-absent": Mutant(mutants_storage.rename_in_place_of_link, _OVERTAKEN_AT_THE_LINK),
-    "no-fence": Mutant(mutants_storage.no_fence, _STOPPED_WHILE_PUBLISHING),
+    "no-put-if-absent": Mutant(no_put_if_absent, _OVERTAKEN_AT_THE_LINK),
+    "no-fence": Mutant(no_fence, _STOPPED_WHILE_PUBLISHING),
     "no-claim": Mutant(mutants_storage.no_claim, _OVERTAKEN_AT_THE_LINK),
     "eexist-is-lost": Mutant(mutants_storage._without_asking_the_log(False), ("after link:EIO", "after claim:EIO")),
     "swept-too-early": Mutant(mutants_storage.swept_before_the_log_is_read, _DEAD_WHILE_PUBLISHING),
