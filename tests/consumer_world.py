@@ -16,6 +16,7 @@ from padreel.consumer import Clock, Consumer
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel.options import load
+from padreel.rig_file import load_rigs
 from padreel.settings import ConsumerSettings
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
 from tests.fakes import FakeBroker, FakeDisk, FakeSource
@@ -50,7 +51,9 @@ def unit(idr: bool, size: int = 20) -> bytes:
     return size.to_bytes(4, "big") + (b"\x65" if idr else b"\x41") + bytes(size - 1)
 
 
-def record(broker: FakeBroker, partition: int, key: str, *, frames: int, end: bool = True, size: int = 20) -> None:
+def record(
+    broker: FakeBroker, partition: int, key: str, *, frames: int, end: bool = True, size: int = 20, rig: str = ""
+) -> None:
     """A whole session on both topics, an IDR every five frames."""
     for n in range(frames):
         frame = video_pb2.VideoFrame(
@@ -58,6 +61,7 @@ def record(broker: FakeBroker, partition: int, key: str, *, frames: int, end: bo
         )
         if n % 5 == 0:
             frame.keyframe = True
+            frame.session.rig_id = rig
             frame.stream.CopyFrom(
                 video_pb2.VideoStream(codec="h264", width=640, height=480, fps_num=30, fps_den=1, extradata=AVCC)
             )
@@ -88,6 +92,7 @@ class Stage:
             threads=threads,
             metrics=self.metrics,
             clock=Clock(time.monotonic_ns, lambda: 10.0),
+            rigs=load_rigs(chosen.rigs),
         )
 
     def value(self, name: str, **labels: str) -> float | None:

@@ -245,6 +245,7 @@ class FakeShard:
             rejections=commit.rejections,
             episode_index=len(self.disk.episodes) - 1,
             key=draft.key,
+            rig_id=draft.session.rig_id,
             reason=draft.reason,
             frames=rows,
             seconds=rows / 30,

@@ -130,6 +130,20 @@ def test_legends_and_variables_are_there(name: str) -> None:
             assert used, "of one group, or of one consumer"
 
 
+def test_a_table_has_a_column_for_each_query_and_one_row_for_each_rig() -> None:
+    (table,) = [panel for panel in panels("padreel-fleet.json") if panel["type"] == "table"]
+    merge, organize = table["transformations"]
+    assert (merge["id"], organize["id"]) == ("merge", "organize")
+    renamed = organize["options"]["renameByName"]
+    assert list(renamed) == ["rig", *(f"Value #{target['refId']}" for target in table["targets"])]
+    assert [one["matcher"]["options"] for one in table["fieldConfig"]["overrides"]] == list(renamed.values())[1:]
+    for one in table["fieldConfig"]["overrides"]:
+        assert {given["value"] for given in one["properties"] if given["id"] == "unit"} <= UNITS
+    for target in table["targets"]:
+        assert (target["format"], target["instant"], target.get("range", False)) == ("table", True, False)
+        assert {name for name in grouped_by(target["expr"]) if name != "le"} == {"rig"}
+
+
 def test_they_are_provisioned() -> None:
     provisioning = FOLDER.parent / "provisioning"
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "padreel.yaml").read_text("utf-8"))["providers"]

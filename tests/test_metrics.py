@@ -18,7 +18,19 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_no_label_can_hold_a_session() -> None:
-    bounded = {"topic", "partition", "consumergroup", "reason", "fate", "verdict", "what", "kind", "version", "step"}
+    bounded = {
+        "topic",
+        "partition",
+        "consumergroup",
+        "reason",
+        "fate",
+        "verdict",
+        "what",
+        "kind",
+        "version",
+        "step",
+        "rig",
+    }
     used = {label for one in Metrics().definitions for label in one.labels}
     assert used <= bounded
 
@@ -42,7 +54,7 @@ def test_two_consumers_do_not_share_metrics() -> None:
     assert b"padreel_rebalances_total{" not in other.render()
 
 
-VALUES = {"topic": "t", "consumergroup": "g", "what": "pads", "version": "1"}
+VALUES = {"topic": "t", "consumergroup": "g", "what": "pads", "version": "1", "rig": "lab-1"}
 
 
 def gauges_of(metrics: Metrics, partition: str) -> set[str]:
@@ -92,3 +104,21 @@ def test_the_table_has_a_row_for_every_metric() -> None:
     metrics = Metrics()
     rows = metrics.table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [one.name for one in metrics.definitions]
+
+
+def series_of(metrics: Metrics, rig: str) -> set[str]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {family.name for family in families if any(one.labels.get("rig") == rig for one in family.samples)}
+
+
+def test_a_rig_that_is_not_listed_any_more_leaves_nothing_behind() -> None:
+    metrics = Metrics()
+    of_rigs = {one.name.removesuffix("_total") for one in metrics.definitions if "rig" in one.labels}
+    metrics.begin_rigs(["lab-1", "lab-2"], "g")
+    metrics.rig_last_frame.labels("lab-1", "g").set(1)
+    metrics.rig_open_sessions.labels("lab-1", "g").set(1)
+    assert series_of(metrics, "lab-1") == of_rigs
+    metrics.forget_rigs(["lab-1", "lab-3"], "g")
+    assert series_of(metrics, "lab-1") == set()
+    gauges = {one.name for one in metrics.definitions if one.kind == "gauge"}
+    assert series_of(metrics, "lab-2") == of_rigs - gauges

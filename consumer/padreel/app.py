@@ -25,6 +25,7 @@ from padreel.kafka.source import KafkaSource
 from padreel.kafka.topics import check_topics
 from padreel.metrics import Metrics
 from padreel.model import Topic
+from padreel.rig_file import load_rigs
 from padreel.server import Server
 from padreel.settings import ConsumerSettings
 
@@ -52,6 +53,7 @@ def _first(group: BaseExceptionGroup[PadreelError]) -> PadreelError:
 
 async def consume(settings: ConsumerSettings) -> None:
     """Check everything that can be checked beforehand, then consume."""
+    rigs = load_rigs(settings.rigs)
     spec = dataset_spec(settings, settings.schema_of_root)
     client_id = "padreel"
     cluster = await check_topics(
@@ -103,6 +105,7 @@ async def consume(settings: ConsumerSettings) -> None:
             clock=Clock(time.monotonic_ns, time.time),
             media=media,
             scanning=scanning,
+            rigs=rigs,
         )
         stop_on_signals(consumer)
         async with letters:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from padreel.core.decode import DecodeRules
+from padreel.core.rigs import NO_RIGS, RigList
 from padreel.core.rules import Rules
 from padreel.dataset import files
 from padreel.dataset.layout import shard_folder
@@ -33,6 +34,7 @@ from padreel.model import DeadLetter, Topic
 from padreel.observe import Observer
 from padreel.partition import Partition, Processing
 from padreel.rejects import RejectLimit, RejectLog
+from padreel.rig_file import RigFile, RigsChanged, watch_rigs
 from padreel.scanner import Scanned, Scanner
 from padreel.settings import ConsumerSettings
 from padreel.starting import StartingPoint, answered
@@ -53,7 +55,7 @@ class Clock:
     wall_seconds: Callable[[], float]
 
 
-Event = Assigned | Revoked | Batch | Opened | Lost | Returned | Ends | Tick | Scanned
+Event = Assigned | Revoked | Batch | Opened | Lost | Returned | Ends | Tick | Scanned | RigsChanged
 
 
 class Consumer:
@@ -73,11 +75,14 @@ class Consumer:
         clock: Clock,
         media: MediaFiles | None = None,
         scanning: Executor | None = None,
+        rigs: tuple[RigFile | None, RigList] = (None, NO_RIGS),
     ) -> None:
         self._settings = settings
         self._source = source
         self._clock = clock
         self._observer = Observer(metrics, settings, clock.wall_seconds)
+        self._rig_file, self._rigs = rigs
+        self._observer.rigs.use(self._rigs)
         self._all_pairs: list[Pair] = [(topic, number) for topic in Topic for number in range(partitions)]
         self._topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -148,6 +153,7 @@ class Consumer:
                     group.create_task(self._intake.tick(), name="tick"),
                     group.create_task(self._intake.watch_ends(), name="ends"),
                     group.create_task(self._intake.advise(), name="advise"),
+                    group.create_task(watch_rigs(self._rig_file, self._events.put_nowait), name="rigs"),
                     group.create_task(watch_loop(self._clock.now_ns, self._observer.stalled), name="loop"),
                     group.create_task(watch_room(self._settings.output_root, self._observer.room), name="room"),
                 ]
@@ -173,6 +179,8 @@ class Consumer:
                     self._take_scan(event)
                 case Ends():
                     self._observe_ends(event)
+                case RigsChanged():
+                    self._use_rigs(event.rigs)
                 case Assigned():
                     self._assign(event, group)
                 case Revoked():
@@ -201,10 +209,17 @@ class Consumer:
         pair, position = (batch.topic, batch.partition), batch.records[-1].offset + 1
         self._observer.read(batch, rejected, self._read_to.get(pair, 0))
         self._read_to[pair] = max(position, self._read_to.get(pair, 0))
+        self._observer.rigs.rejected([partition.rig(item.key) for item in rejected])
         for item in rejected:
             self._reject_log.write(self._topic_names[batch.topic], batch.partition, item, now_ns)
         bad = {item.offset for item in rejected}
         self._limit.add(record.offset in bad for record in batch.records)
+
+    def _use_rigs(self, rigs: RigList) -> None:
+        self._rigs = rigs
+        self._observer.rigs.use(rigs)
+        for partition in (*self._partitions.values(), *self._parked.values()):
+            partition.use_rigs(rigs)
 
     def _take_scan(self, event: Scanned) -> None:
         partition = event.partition
@@ -314,7 +329,7 @@ class Consumer:
         with self._announced("seek", partition.number):
             is_seeking = self._source.resume(partition.number, frames, pads, partition.generation)
         if is_seeking:
-            partition.begin(event, self._clock.now_ns())
+            partition.begin(event, self._clock.now_ns(), self._rigs)
             self._observer.began(partition.number)
             for topic, position in ((Topic.FRAMES, state.frames_position), (Topic.PADS, state.pads_position)):
                 pair = topic, partition.number

@@ -1,12 +1,12 @@
 """Every metric: its name, help and labels, in one place.
 
-Names have one prefix and base units. No label carries a session id: only what is bounded by the topics' partitions and
-by the enumerations of `padreel.model`.
+Names have one prefix and base units. No label carries a session id: only what is bounded by the topics' partitions, by
+the enumerations of `padreel.model`, and by the list of rigs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _TOPIC = ("topic", "partition", "consumergroup")
 _PARTITION = ("partition", "consumergroup")
 _GROUP = ("consumergroup",)
+_RIG = ("rig", "consumergroup")
 
 _STALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # A commit outlasts the longest of these while the disk is full.
@@ -58,6 +59,7 @@ class Metrics:
         self.build_info = self._gauge("build_info", "Always 1; the version is in the label.", ("version",))
         self._define_reading()
         self._define_sessions()
+        self._define_rigs()
         self._define_writing()
         self._define_process()
 
@@ -128,6 +130,30 @@ class Metrics:
         )
         self.buffer_limit_bytes = self._gauge(
             "buffer_limit_bytes", "How many of them make reading wait.", buffer, self._of_buffer
+        )
+
+    def _define_rigs(self) -> None:
+        """Of single rigs, as --rigs lists them; the others are 'unknown' together."""
+        self.rig_last_frame = self._gauge(
+            "rig_last_frame_timestamp_seconds", "When the rig's latest frame was published, in Unix time.", _RIG
+        )
+        self.rig_open_sessions = self._gauge(
+            "rig_open_sessions", "The rig's sessions whose frames have begun and not ended, silent ones too.", _RIG
+        )
+        self.rig_frames = self._counter(
+            "rig_frames",
+            "The rig's frame records accounted for, by what became of them; all but 'row' were dropped.",
+            (*_RIG, "fate"),
+        )
+        self.rig_rejected = self._counter("rig_rejected", "The rig's records that cannot be used.", _RIG)
+        self.rig_sessions_rejected = self._counter(
+            "rig_sessions_rejected", "The rig's sessions, or parts of them, rejected as a whole.", _RIG
+        )
+        self.rig_pad_age_seconds = self._histogram(
+            "rig_pad_age_seconds",
+            "Age of the EVENT that a committed frame of the rig is paired with, of one frame in each second of video.",
+            _RIG,
+            _PAD_AGES,
         )
 
     def _define_writing(self) -> None:
@@ -220,6 +246,30 @@ class Metrics:
             for what in {*RECORD_BUFFERS, *BYTE_BUFFERS}:
                 _remove(gauge, (*where, what))
 
+    # ---- and with the list of rigs
+
+    def begin_rigs(self, rigs: Iterable[str], group: str) -> None:
+        """Let the counters of these rigs begin at 0."""
+        for rig in rigs:
+            for fate in Fate:
+                self.rig_frames.labels(rig, group, fate.value)
+            for one in (self.rig_rejected, self.rig_sessions_rejected, self.rig_pad_age_seconds):
+                one.labels(rig, group)
+
+    def forget_rigs(self, rigs: Iterable[str], group: str) -> None:
+        """Forget everything of rigs that are not listed any more."""
+        for rig in rigs:
+            for fate in Fate:
+                _remove(self.rig_frames, (rig, group, fate.value))
+            for one in (
+                self.rig_last_frame,
+                self.rig_open_sessions,
+                self.rig_rejected,
+                self.rig_sessions_rejected,
+                self.rig_pad_age_seconds,
+            ):
+                _remove(one, (rig, group))
+
     # ---- what is served and documented
 
     def render(self) -> bytes:
@@ -254,8 +304,8 @@ class Metrics:
         return Histogram(f"padreel_{name}", text, labels, registry=self.registry, buckets=buckets)
 
 
-def _remove(gauge: Gauge, labels: tuple[str, ...]) -> None:
+def _remove(metric: Counter | Gauge | Histogram, labels: tuple[str, ...]) -> None:
     try:
-        gauge.remove(*labels)
+        metric.remove(*labels)
     except KeyError:
         return  # never set: nothing to forget

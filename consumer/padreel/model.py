@@ -42,6 +42,7 @@ class CloseReason(StrEnum):
     RESTARTED = "restarted"
     SCHEMA = "schema"  # codec, size or rate other than the root's, at the start or later
     OTHER_GAME = "other_game"  # ignored and counted, no commit says so
+    DENIED = "denied"  # its rig is: dropped and counted, no commit says so
     EXPIRED = "expired"  # dormant for longer than the dedupe horizon
     MEDIA = "media"  # the file with its pictures never came, or is not what its rows say
     UNDECODABLE = "undecodable"  # an episode whose video shows no picture of its size; the session goes on
@@ -59,6 +60,7 @@ class Fate(StrEnum):
     END = "end"
     REJECTED = "rejected"
     IGNORED = "ignored"  # another game
+    DENIED = "denied"  # of a rig that is denied
 
 
 class RejectReason(StrEnum):
@@ -309,9 +311,6 @@ class PartitionState:
     closed: dict[str, ClosedSession] = field(default_factory=dict)
     last_frame: LastRecord | None = None
     last_pad: LastRecord | None = None
-
-
-# ---- what the pipeline asks the dataset to do, in this order ------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +15,7 @@ from padreel.kafka.timestamps import Timestamps
 from padreel.logs import log_episode
 from padreel.metrics import BYTE_BUFFERS, RECORD_BUFFERS, Metrics
 from padreel.model import DeadLetter, Rejected, Topic
+from padreel.observe_rigs import RigObserver
 from padreel.settings import ConsumerSettings
 from padreel.version import __version__
 from padreel.writer import Failure
@@ -37,6 +38,7 @@ class Observer:
         self._behind_since: dict[Pair, float] = {}
         # Counters of a pipeline that was there before, and what of it the metrics already have.
         self._counted: dict[int, tuple[object, dict[str, int]]] = {}
+        self.rigs = RigObserver(metrics, settings.group_id)
         metrics.build_info.labels(__version__).set(1)
 
     # ---- what was read
@@ -56,8 +58,9 @@ class Observer:
         """End offsets came."""
         self._ends = {**self._ends, **ends}
 
-    def look(self, partitions: Iterable[Partition], now_ns: int) -> None:
+    def look(self, partitions: Collection[Partition], now_ns: int) -> None:
         """Bring the gauges up to date."""
+        self.rigs.look(partitions)
         for partition in partitions:
             if partition.at is None:
                 continue  # its shard was never open: where reading begins is not known
@@ -178,6 +181,7 @@ class Observer:
                 pad_age.observe(age)
             for step, seconds in committed.step_seconds.items():
                 self._metrics.commit_step_seconds.labels(str(number), self._group, step).observe(seconds)
+        self.rigs.committed(committed)
         log_episode(committed, partition=number)
 
     def buried(self, number: int, letters: Sequence[DeadLetter]) -> None:

@@ -5,18 +5,19 @@ The pipeline task alone calls what is here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from padreel.core.decode import Decoder, DecodeRules
 from padreel.core.pipeline import Limits, Pipeline
 from padreel.core.reference import MediaScan, Wanted
+from padreel.core.rigs import NO_RIGS, RigList
 from padreel.core.rules import Rules
 from padreel.kafka.continuity import Continuity, last_record
 from padreel.kafka.dead_letter import of_record, of_session
 from padreel.kafka.events import Batch
 from padreel.kafka.timestamps import Timestamps
-from padreel.model import Commit, Effect, Rejected, Topic
+from padreel.model import Commit, Effect, Frame, FrameItem, RawRecord, Rejected, Topic
 from padreel.outbox import Letters, Outbox
 from padreel.writer import Opened, Surroundings, Writer
 
@@ -47,6 +48,7 @@ class Partition:
         self.progress_ns = 0  # when the last progress commit was made
         self.at: tuple[int, int] | None = None  # read positions (frames, pads), kept when the pipeline is forgotten
         self.seen_ms: dict[Topic, int] = {}  # timestamp of the last record read
+        self.rigs_seen_ms: dict[str, int] = {}  # the same of the last frame by its rig's label
         self.timestamps = {topic: Timestamps() for topic in Topic}
         self.outbox = Outbox()
         self.writer = Writer(number, self.outbox, around)
@@ -56,14 +58,14 @@ class Partition:
 
     # ---- coming and going
 
-    def begin(self, opened: Opened, now_ns: int) -> None:
+    def begin(self, opened: Opened, now_ns: int, rigs: RigList = NO_RIGS) -> None:
         """Start a pipeline at the state that the shard was opened with."""
         state = opened.state
         self._decoder = Decoder(self._processing.decode_rules)
         for key, session in state.open.items():
             if session.stream is not None:
                 self._decoder.remember(key, session.stream)
-        self.pipeline = Pipeline(self._processing.rules, self._processing.limits, state, now_ns)
+        self.pipeline = Pipeline(self._processing.rules, self._processing.limits, state, now_ns, rigs)
         self.at = (state.frames_next, state.pads_next)
         self.timestamps = {topic: Timestamps() for topic in Topic}
         self._continuity = {
@@ -129,6 +131,7 @@ class Partition:
             frames = self._decoder.frames(records)
             pipeline.read_frames(frames, position, now_ns, remembered)
             rejected = [item for item in frames if isinstance(item, Rejected)]
+            self._see_rigs(pipeline, frames, records)
         else:
             pads = self._decoder.pads(records)
             pipeline.read_pads(pads, position, now_ns, remembered)
@@ -139,6 +142,24 @@ class Partition:
             self.outbox.push([Letters(letters)])  # before what releases their offsets
         self._collect()
         return rejected
+
+    def _see_rigs(self, pipeline: Pipeline, frames: Sequence[FrameItem], records: Sequence[RawRecord]) -> None:
+        latest = {
+            item.key: record.timestamp for item, record in zip(frames, records, strict=True) if isinstance(item, Frame)
+        }
+        for key, time_ms in latest.items():
+            rig = pipeline.rig(key)
+            self.rigs_seen_ms[rig] = max(time_ms, self.rigs_seen_ms.get(rig, 0))
+
+    def use_rigs(self, rigs: RigList) -> None:
+        """Take the list of rigs from here on."""
+        if self.pipeline is not None:
+            self.pipeline.use_rigs(rigs)
+            self._collect()
+
+    def rig(self, key: str | None) -> str:
+        """The label of a session's rig."""
+        return self._running.rig(key)
 
     def observe_ends(
         self, ends: tuple[int, int], positions: tuple[int, int] | None, asked_ns: int, now_ns: int

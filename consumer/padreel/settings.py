@@ -240,6 +240,11 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
     start: StartSetting = _setting(
         "Where to begin on a partition that has no commit yet.", "earliest", metavar="earliest|latest|TIME"
     )
+    rigs: Path | None = _setting(
+        "Rig ids, one per line, that metrics name; 'RIG deny' drops that rig's records. Read again when it changes.",
+        None,
+        metavar="FILE",
+    )
     until: Literal["end"] | None = _setting(
         "'end' stops when everything that was published before start-up is committed (backfill).", None
     )

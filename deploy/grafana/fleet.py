@@ -19,6 +19,7 @@ def fleet_board() -> Dashboard:
         [Choice("group", "Consumer group", "label_values(padreel_read_position, consumergroup)")],
         [
             Section("Is it recording?", _NOW),
+            Section("Which rigs?", _RIGS),
             Section("How far behind?", _BEHIND),
             Section("What becomes of it?", _OUTCOME),
             Section("Is it sound?", _QUALITY),
@@ -72,6 +73,40 @@ _NOW = (
     ),
 )
 
+_RIGS = (
+    Panel(
+        title="Rigs",
+        shows="One row for each rig that --rigs lists; 'unknown' are all others together. Frames are those of the last "
+        "15 minutes, and come with the commits, an episode at a time.",
+        when_red="No frame of it for a minute. With an open session it went away in the middle: follow "
+        "PadreelRigSilent. Without one nobody plays there.",
+        unit="s",
+        red=60,
+        rows_by="rig",
+        queries=(
+            Query(
+                f"time() - max by (rig) (padreel_rig_last_frame_timestamp_seconds{{{_GROUP}}})", "since its frame", "s"
+            ),
+            Query(f"sum by (rig) (padreel_rig_open_sessions{{{_GROUP}}})", "open sessions"),
+            Query(f'sum by (rig) (rate(padreel_rig_frames_total{{{_GROUP},fate="row"}}[15m]))', "recorded frames/s"),
+            Query(
+                f'sum by (rig) (rate(padreel_rig_frames_total{{{_GROUP},fate!~"row|end"}}[15m]))', "dropped frames/s"
+            ),
+            Query(f"sum by (rig) (increase(padreel_rig_rejected_total{{{_GROUP}}}[1h]))", "rejected records, 1 h"),
+            Query(
+                f"sum by (rig) (increase(padreel_rig_sessions_rejected_total{{{_GROUP}}}[1h]))",
+                "rejected sessions, 1 h",
+            ),
+            Query(
+                f"sum by (rig) (rate(padreel_rig_pad_age_seconds_sum{{{_GROUP}}}[1h]))"
+                f" / clamp_min(sum by (rig) (rate(padreel_rig_pad_age_seconds_count{{{_GROUP}}}[1h])), 0.0001)",
+                "mean pad age, 1 h",
+                "s",
+            ),
+        ),
+    ),
+)
+
 _BEHIND = (
     Panel(
         title="Behind the rigs",
@@ -105,7 +140,8 @@ _BEHIND = (
     Panel(
         title="Silent sessions",
         shows="Open sessions without a frame for the session timeout: rigs that went away in the middle of a session.",
-        when_red="Their episodes are cut and safe. Many at once: the rigs' network or their publishers.",
+        when_red="Their episodes are cut and safe; the table of rigs says whose they are. Many at once: the rigs' "
+        "network or their publishers.",
         unit="short",
         red=5,
         queries=(Query(f"sum by (partition) (padreel_silent_sessions{{{_GROUP}}})", "partition {{partition}}"),),
@@ -117,7 +153,8 @@ _OUTCOME = (
         title="Frames by what became of them",
         shows="Frame records accounted for, per second: 'row' is in the dataset, 'idle' was trimmed. They come with "
         "the commits, an episode at a time.",
-        when_red="More than any fleet makes: a rig publishes its past again and again. Find it by the log.",
+        when_red="More than any fleet makes: a rig publishes its past again and again. The table of rigs says which; "
+        "'deny' in the file of --rigs stops it.",
         unit="short",
         red=100_000,
         queries=(Query(f"sum by (fate) (rate(padreel_frames_total{{{_GROUP}}}[15m]))", "{{fate}}"),),
@@ -134,7 +171,7 @@ _OUTCOME = (
     Panel(
         title="Rejected by reason",
         shows="Records per minute that cannot be used, and sessions rejected as a whole in an hour.",
-        when_red="`padreel dead-letters list` shows them with their rigs; follow PadreelRejects.",
+        when_red="The table of rigs says whose they are, `padreel dead-letters list` why; follow PadreelRejects.",
         unit="short",
         red=1,
         queries=(

@@ -16,9 +16,11 @@ from grafana_foundation_sdk.builders.dashboard import (
 )
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.table import Panel as Table
 from grafana_foundation_sdk.builders.timeseries import Panel as Timeseries
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
+    FieldTextAlignment,
     GraphThresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
@@ -26,23 +28,28 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
     Threshold,
     ThresholdsMode,
     VariableRefresh,
     VariableSort,
 )
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _STAT_WIDTH, _STAT_HEIGHT = 6, 4
 _GRAPH_WIDTH, _GRAPH_HEIGHT = 12, 8
+_TABLE_WIDTH = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel, and what its series are called."""
+    """One query of a panel, and what its series are called. In a table it is a column, of a unit of its own."""
 
     expression: str
     legend: str
+    unit: str = "short"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Panel:
     red: float
     queries: tuple[Query, ...]
     is_number: bool = False  # one number instead of a graph
+    rows_by: str = ""  # a table instead of a graph: one row for each value of this label, red by its first column
     red_below: bool = False
 
 
@@ -106,8 +114,14 @@ def board(title: str, uid: str, description: str, choices: Sequence[Choice], sec
     for section in sections:
         made.with_row(Row(section.title).id(next(ids)))
         for panel in section.panels:
-            made.with_panel(_number(panel, next(ids)) if panel.is_number else _graph(panel, next(ids)))
+            made.with_panel(_made(panel, next(ids)))
     return made
+
+
+def _made(panel: Panel, number: int) -> Stat | Table | Timeseries:
+    if panel.rows_by:
+        return _table(panel, number)
+    return _number(panel, number) if panel.is_number else _graph(panel, number)
 
 
 def _number(panel: Panel, number: int) -> Stat:
@@ -131,6 +145,25 @@ def _graph(panel: Panel, number: int) -> Timeseries:
     made.legend(legend)
     for query in _queries(panel):
         made.with_target(query)
+    return made
+
+
+def _table(panel: Panel, number: int) -> Table:
+    made = Table().span(_TABLE_WIDTH).height(_GRAPH_HEIGHT).align(FieldTextAlignment.AUTO).inspect(False)
+    made.id(number).title(panel.title).description(_description(panel)).datasource(SOURCE)
+    made.unit(panel.unit).thresholds(_thresholds(panel))
+    names = {panel.rows_by: panel.rows_by}
+    for query, column in zip(_queries(panel), panel.queries, strict=True):
+        made.with_target(query.instant().format(PromQueryFormat.TABLE))
+        names[f"Value #{query.build().ref_id}"] = column.legend
+        is_first = column is panel.queries[0]
+        red = [DynamicConfigValue("custom.cellOptions", {"type": "color-background"})] if is_first else []
+        made.override_by_name(column.legend, [DynamicConfigValue("unit", column.unit), *red])
+    # One table of them all, its columns as they are called here.
+    made.with_transformation(DataTransformerConfig(id_val="merge", options={}))
+    order = {name: place for place, name in enumerate(names)}
+    options = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names}
+    made.with_transformation(DataTransformerConfig(id_val="organize", options=options))
     return made
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from padreel.core.rigs import NO_RIGS
 from padreel.core.rules import Positions
 from padreel.core.session import Session
 from padreel.model import ClosedSession, CloseReason, Commit, Fate, LastRecord, OpenSession, PartitionState, Topic
@@ -21,6 +22,9 @@ class Ledger:
     def __init__(self, closed: Mapping[str, ClosedSession], horizon: int) -> None:
         self.closed = dict(closed)
         self._horizon = horizon
+        self.rigs = NO_RIGS
+        self.by_rig: dict[tuple[str, Fate], int] = {}  # what was counted in this process, by the rig's label
+        self._rig_ids: dict[str, str] = {}  # of closed sessions, as far as they were heard in this process
         self._counted: dict[Fate, int] = {}  # since the last commit
         self._loose: list[tuple[int, Fate, str | None]] = []  # records of no session
 
@@ -43,19 +47,36 @@ class Ledger:
         if topic is Topic.PADS:
             self.closed[key] = replace(entry, pads=max(entry.pads, offset + 1))
         elif offset >= entry.frames:
-            self._count(Fate.STALE)
+            fate = Fate.DENIED if entry.reason is CloseReason.DENIED else Fate.STALE
+            self._count(self._rig_ids.get(key, ""), {fate: 1})
             self.closed[key] = replace(entry, frames=offset + 1)
         return True
 
-    def _count(self, fate: Fate) -> None:
-        self._counted[fate] = self._counted.get(fate, 0) + 1
+    def rig_id(self, key: str | None, sessions: Mapping[str, Session]) -> str:
+        """The rig of a session, open or closed; empty where it is not known."""
+        if key is None:
+            return ""
+        session = sessions.get(key)
+        return self._rig_ids.get(key, "") if session is None else session.rig_id
+
+    def hear_rig(self, key: str, rig_id: str) -> None:
+        """Take what a record of a closed session says of its rig."""
+        if key in self.closed:
+            self._rig_ids[key] = rig_id
+
+    def _count(self, rig_id: str, fates: Mapping[Fate, int]) -> None:
+        rig = self.rigs.label(rig_id)
+        for fate, count in fates.items():
+            self._counted[fate] = self._counted.get(fate, 0) + count
+            self.by_rig[rig, fate] = self.by_rig.get((rig, fate), 0) + count
 
     def close(self, session: Session, reason: CloseReason, at: Positions) -> None:
         """Remember a session that takes no more records: first offset not seen, as of *this* reading."""
         frames = 0 if session.last_frame is None else session.last_frame + 1
         pads = at.pads if session.last_pad is None else min(session.last_pad + 1, at.pads)
         self.closed[session.key] = ClosedSession(max(session.resume, min(frames, at.frames)), pads, reason)
-        session.count_below(at.frames, self._counted)
+        self._rig_ids[session.key] = session.rig_id
+        self._count(session.rig_id, session.count_below(at.frames))
 
     def commit(
         self, sessions: dict[str, Session], at: Positions, last: tuple[LastRecord | None, LastRecord | None]
@@ -65,18 +86,19 @@ class Ledger:
         frames_next, pads_next = at
         for key, session in sessions.items():
             state, holds_frames, holds_pads = session.snapshot(at)
-            session.count_below(state.resume, self._counted)
+            self._count(session.rig_id, session.count_below(state.resume))
             frames_next = min(frames_next, state.resume) if holds_frames else frames_next
             pads_next = min(pads_next, state.pads_resume) if holds_pads else pads_next
             open_[key] = state
-        for _, fate, _ in (drop for drop in self._loose if drop[0] < frames_next):
-            self._count(fate)
+        for _, fate, key_of_record in (drop for drop in self._loose if drop[0] < frames_next):
+            self._count(self.rig_id(key_of_record, sessions), {fate: 1})
         self._loose = [drop for drop in self._loose if drop[0] >= frames_next]
         reached = Positions(frames_next, pads_next)
         for key in [key for key, session in sessions.items() if self._expired(session, reached)]:
             del open_[key], sessions[key]
             self.closed[key] = ClosedSession(frames_next, pads_next, CloseReason.EXPIRED)
         self.closed = {key: e for key, e in self.closed.items() if not self._beyond(e.frames, e.pads, reached)}
+        self._rig_ids = {key: rig_id for key, rig_id in self._rig_ids.items() if key in self.closed}
         remembered = PartitionState(*reached, *at, open_, dict(self.closed), *last)
         counted, self._counted = self._counted, {}
         return Commit(remembered, counted)

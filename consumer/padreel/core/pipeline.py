@@ -18,6 +18,7 @@ from itertools import count
 from padreel.core.align import Verdict
 from padreel.core.offsets import Ledger
 from padreel.core.reference import MediaScan, Wanted
+from padreel.core.rigs import NO_RIGS, RigList
 from padreel.core.rules import Positions, Rules
 from padreel.core.session import Session
 from padreel.model import (
@@ -70,7 +71,9 @@ _NEVER_FRAMED = 4  # pads are read ahead: a session without a frame is given so 
 class Pipeline:
     """One partition pair of the two topics. It alone owns the sessions and the offsets of the pair."""
 
-    def __init__(self, rules: Rules, limits: Limits, state: PartitionState, now_ns: int = 0) -> None:
+    def __init__(
+        self, rules: Rules, limits: Limits, state: PartitionState, now_ns: int = 0, rigs: RigList = NO_RIGS
+    ) -> None:
         self.rules, self.limits = rules, limits
         self.at = Positions(state.frames_next, state.pads_next)
         self.sessions: dict[str, Session] = {}
@@ -86,6 +89,7 @@ class Pipeline:
             self.sessions[key] = Session(
                 key, rules, self._spans.__next__, self._effects.append, self.at, now_ns, opened
             )
+        self.use_rigs(rigs)
 
     # ---- records
 
@@ -101,6 +105,8 @@ class Pipeline:
                 continue
             session = self.sessions.get(item.key)
             if session is None:
+                if isinstance(item, Frame) and item.session is not None:
+                    self.ledger.hear_rig(item.key, item.session.rig_id)
                 if self.ledger.closed_record(Topic.FRAMES, item.key, item.offset):
                     continue
                 if not isinstance(item, Frame):  # a frame END of an unknown session opens nothing
@@ -108,6 +114,8 @@ class Pipeline:
                     continue
                 session = self._open(item.key, now_ns)
             if item.offset >= session.resume:
+                if self.ledger.rigs.denied and isinstance(item, Frame):
+                    self._look_at_rig(session, item)
                 session.frame(item, now_ns)
                 touched[item.key] = session
         self.at = Positions(position, self.at.pads)
@@ -158,6 +166,25 @@ class Pipeline:
             self._rejections.append(
                 SessionRejection(session.key, rig, reason, session.detail, session.closed_at, self.at.frames - 1)
             )
+
+    # ---- rigs
+
+    def use_rigs(self, rigs: RigList) -> None:
+        """Take the list of rigs from here on: sessions of denied ones are closed, what was decided so far stays."""
+        self.ledger.rigs = rigs
+        for session in list(self.sessions.values()):
+            if session.info is not None and session.info.rig_id in rigs.denied:
+                session.deny(session.info, self.at.frames)
+                self._close_finished(session)
+
+    def _look_at_rig(self, session: Session, frame: Frame) -> None:
+        """A rig is known by the session block. What came before it is dropped and counted with it."""
+        if frame.session is not None and frame.session.rig_id in self.ledger.rigs.denied:
+            session.deny(frame.session, frame.offset)
+
+    def rig(self, key: str | None) -> str:
+        """The label of a session's rig."""
+        return self.ledger.rigs.label(self.ledger.rig_id(key, self.sessions))
 
     # ---- time
 

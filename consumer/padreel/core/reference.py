@@ -146,6 +146,11 @@ class Referenced:
             at = bisect_left(self._indices, self.scan.positions[self._packet]) if self._packet else 0
         return self._offsets[at] if at < len(self._offsets) else None
 
+    def offsets_ahead(self) -> list[int]:
+        """Offsets of the rows that `frames` has not given."""
+        first = self.next_offset()
+        return [] if first is None else [offset for offset in self._offsets if offset >= first]
+
     def offsets_left(self) -> array[int]:
         """Offsets of all rows, for a session whose file is given up."""
         return self._offsets

@@ -12,6 +12,7 @@ FATE_ONCE_CLOSED = {
     CloseReason.RESTARTED: Fate.RESTARTED,
     CloseReason.SCHEMA: Fate.REJECTED,
     CloseReason.OTHER_GAME: Fate.IGNORED,
+    CloseReason.DENIED: Fate.DENIED,
 }
 
 

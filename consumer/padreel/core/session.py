@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from padreel.core.align import Join, PadTimeline, Verdict
 from padreel.core.by_reference import ByReference
+from padreel.core.denial import Denial
 from padreel.core.draft import draft_of
 from padreel.core.reference import Referenced
 from padreel.core.rules import Positions, Rules
@@ -42,7 +43,7 @@ class Snapshot(NamedTuple):
     holds_pads: bool
 
 
-class Session(ByReference):
+class Session(ByReference, Denial):
     """One open session. `emit` takes the effects on its spans, in order."""
 
     def __init__(
@@ -284,6 +285,11 @@ class Session(ByReference):
     # ---- what is waiting, for back-pressure and for those who watch
 
     @property
+    def rig_id(self) -> str:
+        """Its rig, empty where it has not said."""
+        return self.info.rig_id if self.info else ""
+
+    @property
     def recorded_ns(self) -> int:
         """How long it has been recording, by the rig's clock."""
         latest, first = self._received.time_ns, self._session_ns
@@ -340,10 +346,9 @@ class Session(ByReference):
         return held is not None
 
     def snapshot(self, at: Positions) -> Snapshot:
-        """The state to go on from; what lies below it is let go.
+        """The state to go on from; what lies below it is let go. `at` are the read positions.
 
-        `at` are the read positions. What lies below the new resume offset is then the caller's to count, with
-        `count_below`.
+        What lies below the new resume offset is then the caller's to count, with `count_below`.
         """
         key: Key | None = self.segments[0].resume_key() if self.segments else None
         row = self.reference.next_offset() if self.reference and key is None else None
@@ -377,11 +382,13 @@ class Session(ByReference):
         )
         return Snapshot(state, key is not None or row is not None, holds_pads)
 
-    def count_below(self, offset: int, counted: dict[Fate, int]) -> None:
-        """Add to `counted` the frame records below `offset` that are rows or dropped."""
+    def count_below(self, offset: int) -> dict[Fate, int]:
+        """Count, once, the frame records below `offset` that are rows or dropped."""
+        counted: dict[Fate, int] = {}
         idle = sum(segment.count_idle_below(offset) for segment in self.segments)
         below = [fate for at, fate in self.dropped if at < offset]
         for fate, count in (*self._released.items(), (Fate.IDLE, idle), *((fate, 1) for fate in below)):
             counted[fate] = counted.get(fate, 0) + count
         self._released = {}
         self.dropped = [drop for drop in self.dropped if drop[0] >= offset]
+        return counted

@@ -51,6 +51,7 @@ class Committed:
     rejections: tuple[SessionRejection, ...] = ()
     episode_index: int | None = None
     key: str | None = None
+    rig_id: str = ""
     reason: EndReason | None = None
     frames: int = 0  # rows
     seconds: float = 0.0  # of video
@@ -304,6 +305,7 @@ class Shard:
                 rejections=commit.rejections,
                 episode_index=totals.episodes,
                 key=draft.key,
+                rig_id=draft.session.rig_id,
                 reason=draft.reason,
                 frames=made.length,
                 seconds=made.to_timestamp - made.from_timestamp,
