@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -127,6 +128,22 @@ def skip(**values: object) -> None:
             f"partition {settings.partition}, {lost.topic.value}: offsets {lost.first_offset} to "
             f"{lost.next_offset - 1} are given up; the shard's log says so"
         )
+
+
+@cli.command()
+@click.argument("root", metavar="ROOT", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def status(root: Path, as_json: bool) -> None:
+    """Show the open sessions of all shards below ROOT, and the episodes of the last hour.
+
+    It reads the shards' logs alone: no broker is asked, and it may run beside the consumers.
+    """
+    import time
+
+    from padreel.status import read_status
+    from padreel.status_text import show
+
+    show(read_status(root, time.time()), as_json=as_json)
 
 
 @cli.group("dead-letters")
