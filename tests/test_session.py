@@ -146,3 +146,14 @@ def test_a_clock_that_stands_still_does_not_grow_what_a_commit_carries(size: int
     assert pads.event(0, 7, payloads[0]) is Verdict.DUPLICATE
     assert pads.event(0, 8, payloads[-1]) is Verdict.ACCEPTED
     assert pads.ties == (payloads[-1],)
+
+
+def test_a_frame_that_came_after_its_pad_was_folded_carries_the_later_event_that_it_is_paired_with() -> None:
+    pipeline = Pipeline(Rules(schema=Schema("h264", 64, 48, 30)), Limits(), PartitionState())
+    pipeline.read_pads([PadEvent(0, KEY, 50, b"late", True)], 1, 0)
+    pipeline.silence(KEY, 0)
+    pipeline.read_frames([Frame(0, KEY, 0, 0, 10, True, b"unit", STREAM, None), FrameEnd(1, KEY, 1)], 2, 0)
+    pipeline.read_pads([PadEnd(1, KEY)], 2, 0)
+    (commit,) = (effect for effect in pipeline.effects() if isinstance(effect, Commit))
+    assert commit.episode is not None
+    assert (commit.episode.events, commit.episode.pairing, commit.episode.forced) == ((b"late",), (0,), 1)

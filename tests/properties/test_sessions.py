@@ -22,6 +22,7 @@ from tests.properties.player import ViolationError, play
 
 @given(st.integers(0, 2**32))
 @example(0)
+@example(13308)  # frames older than an EVENT that had been folded
 @settings(max_examples=400, deadline=None)
 def test_every_world_becomes_what_the_oracle_says(seed: int) -> None:
     """Crashes, silence, force and back-pressure at random: episodes, pairings and counts equal the oracle's."""

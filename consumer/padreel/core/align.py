@@ -152,12 +152,12 @@ class PadTimeline:
         """Serial of the EVENT in force in the snapshot, or NO_EVENT."""
         return self._folded - 1 if self.snapshot.event is not None else NO_EVENT
 
-    def events(self, first: int, until_ns: int) -> tuple[tuple[bytes, ...], array[int], array[int]]:
-        """Payloads, times and offsets of the EVENTs from serial `first` to those at or before `until_ns`.
+    def events(self, first: int, last: int, until_ns: int) -> tuple[tuple[bytes, ...], array[int], array[int]]:
+        """Payloads, times and offsets of the EVENTs from serial `first` to `last`, and on to `until_ns`.
 
         The offset is -1 for an EVENT that was carried by value.
         """
-        a, b = first - self._first, bisect_right(self._times, until_ns)
+        a, b = first - self._first, max(bisect_right(self._times, until_ns), last - self._first + 1)
         return tuple(self._payloads[a:b]), self._times[a:b], self._offsets[a:b]
 
     def pending(self, time_ns: int | None) -> int:

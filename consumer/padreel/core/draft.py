@@ -21,7 +21,8 @@ def draft_of(
         needed.append(later)
     first = min(needed, default=None)
     payloads, times, offsets = (
-        ((), array("q"), array("q")) if first is None else pads.events(first, segment.row_times[-1])
+        # A row that came after its pad was folded is paired with an EVENT that may be later than every row.
+        ((), array("q"), array("q")) if first is None else pads.events(first, max(serials), segment.row_times[-1])
     )
     known = [offset for offset in offsets if offset >= 0]
     assert segment.cut is not None
