@@ -13,17 +13,20 @@ from google.protobuf.message import Message
 import padreel_schemas
 from padreel_schemas import h264, regenerate
 from padreel_schemas.key import session_key
+from padreel_schemas.v1.episodes_pb2 import EpisodeEvent
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import VideoFrame
 
 PACKAGE = Path(padreel_schemas.__file__).parent
 GOLDEN = sorted((PACKAGE / "golden").glob("*.bin"))
-MESSAGES: dict[str, type[Message]] = {"padreel.v1.GamepadState": GamepadState, "padreel.v1.VideoFrame": VideoFrame}
+MESSAGES: dict[str, type[Message]] = {
+    f"padreel.v1.{kind.__name__}": kind for kind in (EpisodeEvent, GamepadState, VideoFrame)
+}
 
 
 def test_regenerating_gives_the_same_files(tmp_path: Path) -> None:
     generated = regenerate.generate(tmp_path)
-    assert len(generated) == 4
+    assert len(generated) == 6
     for path in generated:
         checked_in = regenerate.SOURCE_ROOT / path.relative_to(tmp_path)
         assert path.read_bytes() == checked_in.read_bytes(), (
@@ -39,7 +42,7 @@ def test_another_generator_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_there_is_a_golden_message_of_each_kind() -> None:
     names = {"event", "event_with_sequence", "heartbeat", "pad_end", "keyframe", "delta_frame", "frame_end"}
-    assert {path.stem for path in GOLDEN} == names
+    assert {path.stem for path in GOLDEN} == names | {"episode_committed", "session_rejected"}
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)

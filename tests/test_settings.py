@@ -95,7 +95,7 @@ def test_the_brokers_settings_have_kafkas_prefix() -> None:
     kafka = {name for name in environment if name.startswith("KAFKA_")}
     assert kafka == {
         *("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_GROUP_ID", "KAFKA_FRAMES_TOPIC", "KAFKA_PADS_TOPIC"),
-        *("KAFKA_GROUP_TIMEOUT_SECONDS", "KAFKA_DEAD_LETTERS_TOPIC"),
+        *("KAFKA_GROUP_TIMEOUT_SECONDS", "KAFKA_DEAD_LETTERS_TOPIC", "KAFKA_EPISODES_TOPIC"),
         *("KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME"),
         *("KAFKA_SASL_PASSWORD", "KAFKA_SASL_PASSWORD_FILE"),
         *("KAFKA_SSL_CA_FILE", "KAFKA_SSL_CERT_FILE", "KAFKA_SSL_KEY_FILE", "KAFKA_SSL_CHECK_HOSTNAME"),

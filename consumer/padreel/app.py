@@ -9,20 +9,25 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 import structlog
 
+from padreel.announcer import Announcing
 from padreel.consumer import Clock, Consumer
 from padreel.dataset.layout import DatasetSpec, shard_folder
 from padreel.dataset.media import MediaFiles
 from padreel.dataset.root import RootIdentity, identity_of, open_root
 from padreel.dataset.shard import Shard
 from padreel.dataset.spec import dataset_spec
+from padreel.dataset.told import Told
 from padreel.errors import PadreelError, SettingsError
-from padreel.kafka.dead_letter import DeadLetters, ensure_topic
+from padreel.kafka import dead_letter, episodes
+from padreel.kafka.dead_letter import DeadLetters
+from padreel.kafka.episodes import Episodes
 from padreel.kafka.source import KafkaSource
-from padreel.kafka.topics import check_topics
+from padreel.kafka.topics import check_topics, ensure_topic
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel.rig_file import load_rigs
@@ -86,8 +91,13 @@ async def consume(settings: ConsumerSettings) -> None:
     )
     media = MediaFiles(settings.media_root)
     metrics = Metrics()
-    await ensure_topic(settings.connection, settings.dead_letters_topic, client_id=client_id)
+    for topic, what, made in (
+        (settings.dead_letters_topic, "dead letters", dead_letter.TOPIC_SETTINGS),
+        (settings.episodes_topic, "events of episodes", episodes.TOPIC_SETTINGS),
+    ):
+        await ensure_topic(settings.connection, topic, what, made, client_id=client_id)
     topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
+    events = Episodes(settings.connection, settings.episodes_topic, client_id=client_id)
     letters = DeadLetters(settings.connection, settings.dead_letters_topic, topic_names, client_id=client_id)
     with (
         ThreadPoolExecutor(_THREADS, thread_name_prefix="shard") as threads,
@@ -106,9 +116,10 @@ async def consume(settings: ConsumerSettings) -> None:
             media=media,
             scanning=scanning,
             rigs=rigs,
+            announcing=Announcing(partial(Told, settings.output_root, topic=settings.episodes_topic), events.send),
         )
         stop_on_signals(consumer)
-        async with letters:
+        async with letters, events:
             await serve(consumer, metrics, settings)
 
 

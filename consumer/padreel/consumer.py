@@ -20,12 +20,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from padreel.announcer import Announcer, Announcing
 from padreel.core.decode import DecodeRules
 from padreel.core.rigs import NO_RIGS, RigList
 from padreel.core.rules import Rules
 from padreel.dataset import files
 from padreel.dataset.layout import shard_folder
 from padreel.dataset.media import MediaFiles
+from padreel.dataset.shard import Committed
 from padreel.intake import Ends, Intake, Tick, read_positions
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
@@ -76,6 +78,7 @@ class Consumer:
         media: MediaFiles | None = None,
         scanning: Executor | None = None,
         rigs: tuple[RigFile | None, RigList] = (None, NO_RIGS),
+        announcing: Announcing | None = None,
     ) -> None:
         self._settings = settings
         self._source = source
@@ -100,6 +103,7 @@ class Consumer:
         self._processing = Processing(
             rules, settings.limits, DecodeRules(idle_deadzone=settings.idle_deadzone), self._topic_names
         )
+        self._announcer = Announcer(announcing, threads, self._observer.told, self._observer.untold)
         self._around = Surroundings(
             threads=threads,
             open_shard=open_shard,
@@ -107,7 +111,7 @@ class Consumer:
             send_letters=send_letters,
             tell_group=self._tell_group,
             post=self._events.put_nowait,
-            committed=self._observer.committed,
+            committed=self._committed,
             buried=self._observer.buried,
             timed=self._observer.timed,
             muxed=self._observer.muxed,
@@ -156,6 +160,7 @@ class Consumer:
                     group.create_task(watch_rigs(self._rig_file, self._events.put_nowait), name="rigs"),
                     group.create_task(watch_loop(self._clock.now_ns, self._observer.stalled), name="loop"),
                     group.create_task(watch_room(self._settings.output_root, self._observer.room), name="room"),
+                    group.create_task(self._announcer.run(), name="announcer"),
                 ]
                 await self._stopping.wait()
                 for task in tasks:
@@ -319,6 +324,7 @@ class Consumer:
     def _let_go_of(self, partition: Partition) -> None:
         partition.release()
         self._observer.revoked(partition.number)
+        self._announcer.end(partition.number)
 
     def _begin(self, event: Opened) -> None:
         partition, state = self._assigned_to(event.writer), event.state
@@ -331,6 +337,7 @@ class Consumer:
         if is_seeking:
             partition.begin(event, self._clock.now_ns(), self._rigs)
             self._observer.began(partition.number)
+            self._announcer.begin(partition.number)
             for topic, position in ((Topic.FRAMES, state.frames_position), (Topic.PADS, state.pads_position)):
                 pair = topic, partition.number
                 self._read_to[pair] = max(position, self._read_to.get(pair, 0))
@@ -341,6 +348,10 @@ class Consumer:
                 pads_next=state.pads_next,
                 open_sessions=len(state.open),
             )
+
+    def _committed(self, number: int, committed: Committed) -> None:
+        self._observer.committed(number, committed)
+        self._announcer.committed(number)
 
     def _return(self, writer: Writer) -> None:
         partition = self._assigned_to(writer)
@@ -382,6 +393,7 @@ class Consumer:
             partition.release()
         if self._runs:
             await asyncio.wait(self._runs.values())
+        await self._announcer.finish()
         if positions:
             await self._source.commit(positions)
         self._reject_log.flush()

@@ -6,6 +6,7 @@
     ├── InputError                   a session folder that cannot be read; names file and field
     ├── BrokerError                  no usable broker, topics missing, partition counts unequal, offsets lost
     ├── DeadLetterError              the dead-letter topic does not take a letter; its partition waits
+    ├── EpisodesTopicError           the episodes topic does not take an event; it is told later
     ├── TooManyRejectedError         nearly everything is rejected; the consumer stops rather than drop
     └── DatasetError                 the output root
         ├── RootMismatchError        the root belongs to another group, cluster or schema
@@ -43,6 +44,10 @@ class BrokerError(PadreelError):
 
 class DeadLetterError(PadreelError):
     """A dead letter was not acknowledged: what it is about must not be released."""
+
+
+class EpisodesTopicError(PadreelError):
+    """An event of an episode was not acknowledged; recording does not wait for it."""
 
 
 class TooManyRejectedError(PadreelError):

@@ -13,6 +13,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from padreel.core.align import Verdict
+from padreel.core.episodes import EventKind
 from padreel.model import CloseReason, EndReason, Fate, LetterKind, RejectReason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -185,6 +186,14 @@ class Metrics:
         self.dead_letter_retries = self._counter(
             "dead_letter_retries", "Times that the dead-letter topic took nothing and was tried again.", _PARTITION
         )
+        self.episode_events = self._counter(
+            "episode_events",
+            "Events of episodes acknowledged by the episodes topic; some are told again after a recovery.",
+            (*_PARTITION, "kind"),
+        )
+        self.episode_event_retries = self._counter(
+            "episode_event_retries", "Times that events of episodes could not be told and were tried again.", _PARTITION
+        )
         self.fences = self._counter("fences", "Times that another writer took a shard from this one.", _PARTITION)
 
     def _define_process(self) -> None:
@@ -226,9 +235,12 @@ class Metrics:
             self.remuxed_bytes,
             self.storage_retries,
             self.dead_letter_retries,
+            self.episode_event_retries,
             self.fences,
         ):
             counter.labels(*where)
+        for kind in EventKind:
+            self.episode_events.labels(*where, kind.value)
         self.pad_age_seconds.labels(*where)
         self.commit_seconds.labels(*where)
         for step in STEPS:

@@ -367,6 +367,7 @@ class EpisodeDraft:
     first_pad_offset: int  # of `events`; -1 where there is none or it was folded
     last_pad_offset: int
     media: MediaRange | None = None  # where the pictures are, instead of in a span
+    idle_until_ns: int = 0  # frames of the session captured before it are idle; 0 where none is known to be
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from padreel.core.decode import session_name
+from padreel.core.episodes import EpisodeEvent
 from padreel.core.pipeline import Pipeline
 from padreel.dataset.shard import Committed
 from padreel.kafka.events import Batch, Pair
@@ -205,6 +206,15 @@ class Observer:
             "dead letters": self._metrics.dead_letter_retries,
         }
         counters[what].labels(str(number), self._group).inc()
+
+    def told(self, number: int, events: Sequence[EpisodeEvent]) -> None:
+        """Events of episodes are acknowledged."""
+        for event in events:
+            self._metrics.episode_events.labels(str(number), self._group, event.kind.value).inc()
+
+    def untold(self, number: int) -> None:
+        """Events of episodes could not be told, and will be."""
+        self._metrics.episode_event_retries.labels(str(number), self._group).inc()
 
     # ---- the group
 

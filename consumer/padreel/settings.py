@@ -75,6 +75,15 @@ def _dead_letters_topic() -> Any:
     )
 
 
+def _episodes_topic() -> Any:
+    return _setting(
+        "Topic that is told what became of each episode, once it is committed; made if it is not there.",
+        "padreel.episodes",
+        env="KAFKA_EPISODES_TOPIC",
+        min_length=1,
+    )
+
+
 def _parse_secret(value: object) -> object:
     """Spaces at the ends of a password are part of it, unlike those of other settings."""
     return SecretStr(value) if isinstance(value, str) else value
@@ -225,6 +234,7 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
         "Topic of the gamepad snapshots.", "padreel.gamepad", env="KAFKA_PADS_TOPIC", min_length=1
     )
     dead_letters_topic: str = _dead_letters_topic()
+    episodes_topic: str = _episodes_topic()
     fps: int = _setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
     size: SizeSetting = _setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
     codec: Literal["h264"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 GRPCIO_TOOLS = "1.73.1"
-PROTOS = ("padreel_schemas/v1/gamepad.proto", "padreel_schemas/v1/video.proto")
+PROTOS = tuple(f"padreel_schemas/v1/{name}.proto" for name in ("episodes", "gamepad", "video"))
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
 

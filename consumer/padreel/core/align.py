@@ -281,6 +281,13 @@ class Join:
                 self.forced_idle_ns = max(time_ns, time_ns if self.forced_idle_ns is None else self.forced_idle_ns)
         return decision
 
+    @property
+    def idle_until_ns(self) -> int:
+        """Frames before it are idle, by proof; 0 where none is known to be."""
+        if self._window is None or self.first_action_ns is None or self.forced_kept_ns is not None:
+            return 0
+        return max(0, self.first_action_ns - self._window)
+
     def _kept_by_force(self, time_ns: int) -> bool:
         return self.forced_kept_ns is not None and self.forced_kept_ns <= time_ns
 

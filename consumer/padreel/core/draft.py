@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from array import array
 
-from padreel.core.align import PadTimeline
+from padreel.core.align import Join
 from padreel.core.segment import Segment
 from padreel.media import MediaRange
 from padreel.model import EpisodeDraft
 
 
 def draft_of(
-    segment: Segment, pads: PadTimeline, *, key: str, session_ns: int, late: int, media: MediaRange | None
+    segment: Segment, join: Join, *, key: str, session_ns: int, late: int, media: MediaRange | None
 ) -> EpisodeDraft:
     """The episode that a complete segment with rows is; `session_ns` is the time of the session's first frame."""
+    pads = join.pads
     first_key, serials = segment.resume_key(), segment.row_serials
     # From the EVENT in force at the first row on; without one there, from the first that came after it.
     needed = [serial for serial in serials if serial >= 0]
@@ -47,4 +48,5 @@ def draft_of(
         first_pad_offset=known[0] if known else -1,
         last_pad_offset=known[-1] if known else -1,
         media=media,
+        idle_until_ns=join.idle_until_ns,
     )

@@ -323,7 +323,7 @@ class Session(ByReference, Denial):
         segment = self.segments[0]
         media = self.reference.packets(segment) if segment.by_reference and self.reference else None
         assert self._session_ns is not None
-        draft = draft_of(segment, self.pads, key=self.key, session_ns=self._session_ns, late=0, media=media)
+        draft = draft_of(segment, self.join, key=self.key, session_ns=self._session_ns, late=0, media=media)
         self._release(segment)
         self._advance_pads(at)
         return replace(draft, late=self._report_late())

@@ -167,6 +167,8 @@ def _episode(before: Totals, after: Totals, draft: EpisodeDraft, staged: Staged,
         columns={
             "session": draft.key,
             "rig": draft.session.rig_id,
+            "first_frame_index": draft.first_frame_index,
+            "idle_until_ns": draft.idle_until_ns,
             "frames_first_offset": draft.first_frame_offset,
             "frames_last_offset": draft.last_frame_offset,
             "pads_first_offset": draft.first_pad_offset,

@@ -26,6 +26,8 @@ STATS_KEYS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", 
 EPISODE_COLUMNS: dict[str, pa.DataType] = {
     "session": pa.string(),
     "rig": pa.string(),
+    "first_frame_index": pa.int64(),
+    "idle_until_ns": pa.int64(),
     "frames_first_offset": pa.int64(),
     "frames_last_offset": pa.int64(),
     "pads_first_offset": pa.int64(),

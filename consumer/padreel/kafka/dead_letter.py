@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError
 
 from padreel.core.decode import parse_key
 from padreel.errors import BrokerError, DeadLetterError
@@ -32,6 +31,8 @@ from padreel.version import __version__
 _MAX_LETTER_BYTES = 64 * 2**20
 _DETAIL = 2_000  # characters
 _PATIENCE_MS = 10_000  # a stop waits for an attempt in hand
+# Letters are kept until somebody deletes them: they have their records' own times, which may be long ago.
+TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(_MAX_LETTER_BYTES)}
 
 Headers = list[tuple[str, bytes]]
 
@@ -79,33 +80,6 @@ def headers(letter: DeadLetter, topic_names: Mapping[Topic, str]) -> Headers:
         "version": __version__,
     }
     return [(f"padreel.{name}", text.encode(errors="replace")) for name, text in said.items()]
-
-
-async def ensure_topic(connection: Mapping[str, Any], topic: str, *, client_id: str) -> None:
-    """Create the dead-letter topic if it is not there.
-
-    It keeps its letters until somebody deletes them: they have their records' own times, which may be long ago. Raises
-    BrokerError.
-    """
-    admin = AIOKafkaAdminClient(**connection, client_id=client_id)
-    try:
-        await admin.start()
-        if topic in await admin.list_topics():
-            return
-        brokers = len((await admin.describe_cluster())["brokers"])
-        settings = {"retention.ms": "-1", "max.message.bytes": str(_MAX_LETTER_BYTES)}
-        wanted = NewTopic(topic, num_partitions=1, replication_factor=min(3, brokers), topic_configs=settings)
-        response = await admin.create_topics([wanted])
-        for _, code, *message in response.topic_errors:
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise BrokerError(
-                    f"topic {topic!r} for dead letters cannot be created: {message[0] or for_code(code).__name__}; "
-                    f"create it with retention.ms=-1 and max.message.bytes={_MAX_LETTER_BYTES}"
-                )
-    except (KafkaError, OSError) as error:
-        raise BrokerError(f"topic {topic!r} for dead letters: {error}") from error
-    finally:
-        await admin.close()
 
 
 class DeadLetters:

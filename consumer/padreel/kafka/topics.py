@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from padreel.errors import BrokerError
 from padreel.kafka.connect import check_connection
@@ -18,6 +20,34 @@ class Cluster:
 
     cluster_id: str
     partitions: int
+
+
+async def ensure_topic(
+    connection: Mapping[str, Any], topic: str, what: str, settings: Mapping[str, str], *, client_id: str
+) -> None:
+    """Create a topic of one partition with these settings if it is not there; `what` it is for, in words.
+
+    Raises BrokerError.
+    """
+    admin = AIOKafkaAdminClient(**connection, client_id=client_id)
+    try:
+        await admin.start()
+        if topic in await admin.list_topics():
+            return
+        brokers = len((await admin.describe_cluster())["brokers"])
+        wanted = NewTopic(topic, num_partitions=1, replication_factor=min(3, brokers), topic_configs={**settings})
+        response = await admin.create_topics([wanted])
+        for _, code, *message in response.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                needed = " and ".join(f"{name}={value}" for name, value in settings.items())
+                raise BrokerError(
+                    f"topic {topic!r} for {what} cannot be created: {message[0] or for_code(code).__name__}; "
+                    f"create it with {needed}"
+                )
+    except (KafkaError, OSError) as error:
+        raise BrokerError(f"topic {topic!r} for {what}: {error}") from error
+    finally:
+        await admin.close()
 
 
 async def check_topics(
