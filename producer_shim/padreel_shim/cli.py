@@ -14,6 +14,7 @@ from padreel_schemas.recording import RecordingError
 from padreel_shim.follow_cli import follow
 from padreel_shim.options import SpeedType, Target, broker_options, option, run_until_signal, session_options
 from padreel_shim.producer import PublishError, RigProducer
+from padreel_shim.prune_cli import prune_command
 from padreel_shim.publish import Published, PublishOptions, publish_session
 from padreel_shim.simulate_cli import sample, simulate
 from padreel_shim.state import StateError
@@ -118,6 +119,7 @@ def topics(target: Target, partitions: int, replication_factor: int) -> None:
 
 
 cli.add_command(follow)
+cli.add_command(prune_command)
 cli.add_command(simulate)
 cli.add_command(sample)
 

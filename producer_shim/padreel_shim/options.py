@@ -84,16 +84,21 @@ def option(name: str, *, env: str = "", **settings: Any) -> Callable[[Command], 
     return click.option(name, envvar=variable, show_envvar=True, **settings)
 
 
+def state_dir_option(command: Command) -> Command:
+    """Add where it is kept how far sessions are published."""
+    return option(
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default_state_dir,
+        show_default="~/.local/state/padreel-shim",
+        help="Where it is kept how far each session is published.",
+    )(command)
+
+
 def session_options(command: Command) -> Command:
     """Add what is said of the sessions that a rig publishes, and where it is kept how far they are."""
     for add in (
-        option(
-            "--state-dir",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=default_state_dir,
-            show_default="~/.local/state/padreel-shim",
-            help="Where it is kept how far each session is published.",
-        ),
+        state_dir_option,
         option("--game-id", default="", help="The game's id; empty: the consumer does not check it."),
         option("--task", default="", help="What the player was asked to do; empty: the consumer's default."),
         option("--rig-id", default="", help="Name of this rig, kept with every episode."),
@@ -125,24 +130,21 @@ _SECURITY_TYPES: dict[str, dict[str, Any]] = {
 _A_FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
 
 
-def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the topics are; their variables are those of `padreel consume`.
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how to connect to the brokers; their variables are those of `padreel consume`.
 
-    The command gets them as one argument, `target`.
+    The command gets them as two arguments, `bootstrap_servers` and `security`.
     """
 
     @functools.wraps(command)
-    def with_target(
-        *arguments: Any, bootstrap_servers: str, frames_topic: str, pads_topic: str, **values: Any
-    ) -> object:
+    def with_security(*arguments: Any, **values: Any) -> object:
         given = {name: values.pop(name) for name in HELP if name not in SECRETS}
         secrets: dict[str, Any] = {name: os.environ.get(variable(name)) or None for name in SECRETS}
         try:
             security = checked_security(**given, **secrets)
         except SecurityError as error:
             raise click.UsageError(str(error)) from error
-        target = Target(bootstrap_servers, frames_topic, pads_topic, security)
-        return command(*arguments, target=target, **values)
+        return command(*arguments, security=security, **values)
 
     for add in (
         *(
@@ -150,6 +152,32 @@ def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             for name in reversed(HELP)
             if name not in SECRETS
         ),
+        option(
+            "--bootstrap-servers",
+            env="KAFKA_BOOTSTRAP_SERVERS",
+            required=True,
+            help="Kafka brokers, host:port[,host:port...].",
+        ),
+    ):
+        with_security = add(with_security)
+    return with_security
+
+
+def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the topics are, and how to connect to their brokers.
+
+    The command gets them as one argument, `target`.
+    """
+
+    @functools.wraps(command)
+    def with_target(
+        *arguments: Any, bootstrap_servers: str, security: Security, frames_topic: str, pads_topic: str, **values: Any
+    ) -> object:
+        target = Target(bootstrap_servers, frames_topic, pads_topic, security)
+        return command(*arguments, target=target, **values)
+
+    decorated: Callable[..., Any] = with_target
+    for add in (
         option(
             "--pads-topic",
             env="KAFKA_PADS_TOPIC",
@@ -164,12 +192,7 @@ def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Topic of the video frames.",
         ),
-        option(
-            "--bootstrap-servers",
-            env="KAFKA_BOOTSTRAP_SERVERS",
-            required=True,
-            help="Kafka brokers, host:port[,host:port...].",
-        ),
+        connection_options,
     ):
-        with_target = add(with_target)
-    return with_target
+        decorated = add(decorated)
+    return decorated

@@ -262,7 +262,7 @@ class Recording:
             raise RecordingError(
                 f"{sync_path}: {len(rows)} rows, but {video.name} has {len(ranks)} frames; expected as many"
             )
-        times, warnings = _forward_times(sync_path, rows)
+        times, warnings = forward_times(sync_path, rows)
         payloads, cut = read_actions_bin(pads_path)
         pads, stepped = _forward_pads(pads_path, payloads)
         warnings += stepped
@@ -287,8 +287,8 @@ def ends(frame_count: int, last_ns: int) -> Iterator[PublishedRecord]:
     yield PublishedRecord("frames", last_ns, frame_end.SerializeToString(deterministic=True))
 
 
-def _forward_times(path: Path, rows: Sequence[SyncRow]) -> tuple[list[int], list[str]]:
-    """Return the capture times in display order, those that step back raised to their predecessor's."""
+def forward_times(path: Path, rows: Sequence[SyncRow]) -> tuple[list[int], list[str]]:
+    """Return the capture times in display order, those that step back raised to their predecessor's; and warnings."""
     times: list[int] = []
     raised: list[int] = []
     for position, row in enumerate(rows):
