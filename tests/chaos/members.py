@@ -168,9 +168,9 @@ class Fleet:
         member.running.process.send_signal(signal.SIGTERM)
 
     def _continue(self, member: Member) -> None:
+        # Whether it stands or not: on a busy machine a SIGSTOP takes a while, and SIGCONT undoes one that is pending.
         member.continues = None
-        if member.stands():
-            member.running.process.send_signal(signal.SIGCONT)
+        member.running.process.send_signal(signal.SIGCONT)
 
     def _ended(self, member: Member, now: float) -> None:
         self._members.remove(member)

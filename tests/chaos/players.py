@@ -111,10 +111,13 @@ class Rigs:
     async def _session(self, session: SessionPlan) -> None:
         await asyncio.sleep(session.starts)
         records = list(self._records[session.recording, session.kind])
+        pause = session.lasts / len(records)
         if session.resend:
             reached = max(1, round(session.resend_after * len(records)))
-            records = records[:reached] + records[max(0, reached - session.resend) :]
-        await self._send_all(session, records, session.lasts / len(records))
+            await self._send_all(session, records[:reached], pause)
+            await asyncio.sleep(session.away)
+            records = records[max(0, reached - session.resend) :]
+        await self._send_all(session, records, pause)
 
     async def _send_all(self, session: SessionPlan, records: Sequence[PublishedRecord], pause: float) -> None:
         waited, sent = 0.0, []

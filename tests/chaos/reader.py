@@ -1,7 +1,7 @@
-"""Opens every shard below a root again and again, while others write: by lerobot, or else by our own strict reader.
+"""Opens every shard below a root again and again, while others write: by lerobot, and by our own strict reader.
 
-A process of its own, because importing lerobot takes its time. It is told the roots on standard input, one a line, an
-empty one for none; each time it answers with what it saw of the root before, as one line of JSON.
+Each is a process of its own, because importing lerobot takes its time. It is told the roots on standard input, one a
+line, an empty one for none; each time it answers with what it saw of the root before, as one line of JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tests.dataset_reading import read_episodes, read_info, shards
 
+LEROBOT, STRICT = "lerobot", "strict"
 _PAUSE_SECONDS = 0.05
 Open = Callable[[Path], int]
 
@@ -83,12 +84,11 @@ def _empty_cache() -> None:
 
 
 def main() -> None:
-    """Say which reader it is, then read."""
-    is_lerobot = importlib.util.find_spec("lerobot") is not None
-    opened = by_lerobot() if is_lerobot else strictly
+    """Say when everything is imported, then read."""
+    opened = by_lerobot() if sys.argv[1] == LEROBOT else strictly
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    print("lerobot" if is_lerobot else "strict", file=out, flush=True)
+    print("ready", file=out, flush=True)
     root, seen = "", Seen()
     while True:
         if select.select([sys.stdin], [], [], 0 if root else None)[0]:
@@ -105,11 +105,17 @@ def main() -> None:
         time.sleep(max(_PAUSE_SECONDS, time.monotonic() - started))
 
 
+def kinds() -> list[str]:
+    """The readers that there can be here."""
+    return [LEROBOT, STRICT] if importlib.util.find_spec("lerobot") is not None else [STRICT]
+
+
 class Reader:
     """The other end of it. An `async with` is not needed: it answers between two looks."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, kind: str, cache: Path) -> None:
         """Start it; `cache` is for what its libraries keep."""
+        self.kind = kind
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "HF_HOME": str(cache),
@@ -117,20 +123,19 @@ class Reader:
             "HF_DATASETS_OFFLINE": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         }
-        self._log = (cache.parent / "reader.log").open("wb")
+        self._log = (cache.parent / f"reader-{kind}.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
             text=True,
         )
-        self.kind = ""
 
     def await_ready(self) -> None:
         """Wait until it has imported what it needs."""
-        self.kind = self._answer().strip()
+        self._answer()
 
     def watch(self, root: Path | None) -> Seen:
         """Look at another root from now on; what was seen of the one before."""

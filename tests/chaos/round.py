@@ -35,7 +35,7 @@ class World:
     folder: Path
     records: Records
     expected: Expected
-    reader: Reader
+    readers: Sequence[Reader]
     tally: Tally
     patience: float
     mutant: str = ""
@@ -62,19 +62,28 @@ async def play(world: World, plan: Plan, name: str) -> list[str]:
     root, is_right = folder / "root", False
     with disk.mounted(root) as is_mounted:
         await players.create(world.broker.bootstrap_servers, topics)
-        world.reader.watch(root)
+        for reader in world.readers:
+            reader.watch(root)
         try:
             wrong = await _play(world, plan, topics, root, is_mounted)
-            seen = await asyncio.to_thread(world.reader.watch, None)
-            world.tally.add("opens", seen.opens)
-            wrong += seen.failures
+            wrong += await asyncio.to_thread(_seen, world)
             is_right = not wrong
         finally:
             disk.free(root)
             if not is_right:
-                await asyncio.to_thread(world.reader.watch, None)
+                await asyncio.to_thread(_seen, world)
                 shutil.copytree(root, folder / "left")
     await players.delete(world.broker.bootstrap_servers, topics)
+    return wrong
+
+
+def _seen(world: World) -> list[str]:
+    """Let the readers leave the root alone; what they have seen that must not be."""
+    wrong = []
+    for reader in world.readers:
+        seen = reader.watch(None)
+        world.tally.add(f"opens ({reader.kind})", seen.opens)
+        wrong += [f"{reader.kind} reader: {said}" for said in seen.failures]
     return wrong
 
 

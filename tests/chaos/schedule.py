@@ -51,8 +51,8 @@ class Loose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
-    """A session and its rig. One that is published by a rig which dies goes back by so many records once, after some
-    of them were sent: what it sends again is the same, byte for byte."""
+    """A session and its rig. A rig that dies when some of the records are sent, or all, comes back after a while and
+    goes back by so many records: what it sends again is the same, byte for byte."""
 
     name: str
     recording: int
@@ -62,6 +62,7 @@ class SessionPlan:
     lasts: float
     resend_after: float = 1.0  # share of the records
     resend: int = 0  # records
+    away: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ def _sessions(dice: Random) -> tuple[SessionPlan, ...]:
                 partition=shared if is_early else dice.randrange(PARTITIONS),
                 starts=starts,
                 lasts=lasts,
-                resend_after=dice.uniform(0.1, 1.0),
+                resend_after=dice.choice((1.0, dice.uniform(0.1, 1.0))),
+                away=dice.uniform(0.1, 1.5),
                 # Whoever restarts under its old run is another case than who sends again.
                 resend=dice.choice((0, 0, 20, 60)) if kind is Kind.GOOD else 0,
             )
