@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -108,6 +109,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what a restarted broker makes it say
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in the background, the second leaves all behind
+        signal.signal(number, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="padreel-chaos-"))
     try:
         is_right = asyncio.run(_run(folder, options))
