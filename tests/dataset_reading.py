@@ -47,7 +47,7 @@ def read_episodes(root: Path) -> list[ReadEpisode]:
     info = read_info(root)
     found = []
     for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
-        found += [_episode(root, info, meta) for meta in pq.read_table(path).to_pylist()]
+        found += [_episode(root, info, meta) for meta in _table(path).to_pylist()]
     return found
 
 
@@ -91,9 +91,14 @@ def read_packets(path: Path) -> list[tuple[int, int, int, bool, str]]:
         ]
 
 
+def _table(path: Path) -> Any:
+    """A parquet file, opened once: `read_table(path)` opens it twice, and meanwhile another may have its name."""
+    return pq.ParquetFile(path).read()
+
+
 def _episode(root: Path, info: dict[str, Any], meta: dict[str, Any]) -> ReadEpisode:
     place = {"chunk_index": meta["data/chunk_index"], "file_index": meta["data/file_index"]}
-    table = pq.read_table(root / info["data_path"].format(**place))
+    table = _table(root / info["data_path"].format(**place))
     video = video_path(root, info, meta)
     rows = {name: table[name].to_pylist() for name in table.column_names if name not in _PLACES}
     return ReadEpisode(

@@ -83,7 +83,9 @@ class Run:
             wrong = [f"{type(error).__name__}: {error}"]
         did = ", ".join(f"{count} {what}" for what, count in sorted((world.tally.counts - before).items()))
         seconds = time.monotonic() - started
-        print(f"{name}: {'FAILED' if wrong else 'right'} in {seconds:.1f} s: {did}", flush=True)
+        waited = world.tally.waited[-1] if world.tally.waited else 0.0
+        verdict = "FAILED" if wrong else "right"
+        print(f"{name}: {verdict} in {seconds:.1f} s, {waited:.1f} of them for the last commit: {did}", flush=True)
         for said in wrong:
             print(f"    {said}", flush=True)
         if wrong:
@@ -109,7 +111,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what a restarted broker makes it say
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in the background, the second leaves all behind
+    for number in (signal.SIGINT, signal.SIGTERM):  # one is ignored in the background, one would leave all behind
         signal.signal(number, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="padreel-chaos-"))
     try:
@@ -149,7 +151,7 @@ async def _run(folder: Path, options: argparse.Namespace) -> bool:
     finally:
         for reader in readers:
             reader.close()
-    _report(tally.counts, run, time.monotonic() - started)
+    _report(tally, run, time.monotonic() - started)
     return not run.failed
 
 
@@ -159,10 +161,12 @@ def _how_full(folder: Path) -> str:
     return "no filesystem can be mounted here, so only by errors injected at crash points"
 
 
-def _report(counts: Counter[str], run: Run, seconds: float) -> None:
+def _report(tally: Tally, run: Run, seconds: float) -> None:
     print(f"{run.played - len(run.failed)} of {run.played} rounds right, in {seconds:.0f} s")
-    for what, count in sorted(counts.items()):
+    for what, count in sorted(tally.counts.items()):
         print(f"  {count:>8} {what}")
+    slowest = max(tally.waited, default=0.0)
+    print(f"  {slowest:>8.1f} seconds at most from a round's last record to its last commit")
     if run.failed:
         print(f"failed seeds: {' '.join(map(str, run.failed))}")
 

@@ -57,6 +57,7 @@ class Tally:
     """What was done in all rounds."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    waited: list[float] = field(default_factory=list)  # seconds from a round's last record to its last commit
 
     def add(self, what: str, count: int = 1) -> None:
         self.counts[what] += count

@@ -120,7 +120,9 @@ async def _live(world: World, plan: Plan, topics: Topics, fleet: Fleet, root: Pa
         acting = [group.create_task(_at(world, fleet, event, root, is_mounted)) for event in plan.events]
         await asyncio.wait_for(rigs.play(plan), world.patience)
         await asyncio.wait(acting)
+        started = time.monotonic()
         await _until(lambda: check.unfinished(root, plan.sessions), "sessions that no log ends", world.patience)
+        world.tally.waited.append(time.monotonic() - started)
         watching.cancel()
 
 
