@@ -6,14 +6,17 @@ No parser: promtool judges the syntax. Names, labels of selectors and labels of 
 from __future__ import annotations
 
 import re
+from functools import cache
 
-from padreel.metrics import Metrics
+from padreel.metrics import BYTE_BUFFERS, RECORD_BUFFERS, Metrics
 
 # What Prometheus adds to whatever it scrapes; the last two by the PodMonitor.
 TARGET_LABELS = frozenset({"instance", "job", "namespace", "pod"})
 
 _SELECTOR = re.compile(r"\b(padreel_[a-z_]+)\b(?:\s*\{([^}]*)\})?")
-_MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
+_MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
+# Labels whose values the code enumerates.
+_ENUMERATED = frozenset({"fate", "kind", "reason", "step", "verdict", "what"})
 _GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 
 
@@ -27,6 +30,25 @@ def series_labels() -> dict[str, frozenset[str]]:
         else:
             found[one.name] = labels
     return found
+
+
+@cache
+def series_values() -> dict[tuple[str, str], frozenset[str]]:
+    """The values that an enumerated label of a series can have, by the names of both."""
+    made = Metrics()
+    made.begin_partition(("topic",), 0, "group")
+    for what in RECORD_BUFFERS:
+        made.buffered_records.labels("0", "group", what)
+        made.buffer_limit_records.labels("0", "group", what)
+    for what in BYTE_BUFFERS:
+        made.buffered_bytes.labels("0", "group", what)
+        made.buffer_limit_bytes.labels("0", "group", what)
+    found: dict[tuple[str, str], set[str]] = {}
+    for family in made.registry.collect():
+        for sample in family.samples:
+            for label in _ENUMERATED & set(sample.labels):
+                found.setdefault((sample.name, label), set()).add(sample.labels[label])
+    return {where: frozenset(values) for where, values in found.items()}
 
 
 def metrics_in(expression: str) -> set[str]:
@@ -50,6 +72,11 @@ def problems(expression: str) -> list[str]:
             found.append(f"{name}: no such metric")
             continue
         labels = known[name] | TARGET_LABELS
-        used = set(_MATCHER.findall(selector)) | grouped_by(expression)
+        matched = _MATCHER.findall(selector)
+        used = {label for label, _ in matched} | grouped_by(expression)
         found += [f"{name}: no label {label!r}" for label in sorted(used - labels)]
+        for label, values in matched:
+            possible = series_values().get((name, label))
+            if possible is not None:
+                found += [f"{name}: no {label} {value!r}" for value in values.split("|") if value not in possible]
     return found

@@ -30,6 +30,9 @@ def alerts() -> list[dict[str, Any]]:
 def test_what_is_not_in_the_table_is_found() -> None:
     assert problems('rate(padreel_frames_total{fate="row"}[5m])') == []
     assert problems('rate(padreel_frames_total{verdict="row"}[5m])') == ["padreel_frames_total: no label 'verdict'"]
+    assert problems('padreel_frames_total{fate="rows"}') == ["padreel_frames_total: no fate 'rows'"]
+    assert problems('padreel_frames_total{fate!~"row|ends"}') == ["padreel_frames_total: no fate 'ends'"]
+    assert problems('padreel_buffered_bytes{what="frames"}') == ["padreel_buffered_bytes: no what 'frames'"]
     assert problems("sum by (rig) (padreel_open_sessions)") == ["padreel_open_sessions: no label 'rig'"]
     assert problems("padreel_frames") == ["padreel_frames: no such metric"]
     assert problems("padreel_commit_seconds") == ["padreel_commit_seconds: no such metric"]

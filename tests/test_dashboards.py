@@ -144,6 +144,24 @@ def test_a_table_has_a_column_for_each_query_and_one_row_for_each_rig() -> None:
         assert {name for name in grouped_by(target["expr"]) if name != "le"} == {"rig"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_is_of_now(name: str) -> None:
+    """Of a range the last value is taken: while no consumer answers, what was true when one last did."""
+    numbers = [panel for panel in panels(name) if panel["type"] == "stat"]
+    assert numbers
+    for panel in numbers:
+        assert panel["fieldConfig"]["defaults"]["noValue"]
+        for target in panel["targets"]:
+            assert target.get("instant") is True
+            assert not target.get("range")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_boards_lead_to_each_other(name: str) -> None:
+    (link,) = board(name)["links"]
+    assert (link["type"], link["tags"], link["keepTime"]) == ("dashboards", board(name)["tags"], True)
+
+
 def test_they_are_provisioned() -> None:
     provisioning = FOLDER.parent / "provisioning"
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "padreel.yaml").read_text("utf-8"))["providers"]

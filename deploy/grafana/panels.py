@@ -9,6 +9,7 @@ from itertools import count
 from grafana_foundation_sdk.builders import common as commons
 from grafana_foundation_sdk.builders.dashboard import (
     Dashboard,
+    DashboardLink,
     DatasourceVariable,
     QueryVariable,
     Row,
@@ -27,6 +28,7 @@ from grafana_foundation_sdk.models.common import (
 )
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DashboardLinkType,
     DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
@@ -38,6 +40,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_TAG = "padreel"
 _STAT_WIDTH, _STAT_HEIGHT = 6, 4
 _GRAPH_WIDTH, _GRAPH_HEIGHT = 12, 8
 _TABLE_WIDTH = 24
@@ -93,12 +96,13 @@ def board(title: str, uid: str, description: str, choices: Sequence[Choice], sec
         Dashboard(title)
         .uid(uid)
         .description(description)
-        .tags(["padreel"])
+        .tags([_TAG])
         .timezone("browser")
         .time("now-3h", "now")
         .refresh("30s")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .readonly()
+        .link(DashboardLink("padreel").type(DashboardLinkType.DASHBOARDS).tags([_TAG]).keep_time(True))
         .with_variable(DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
     )
     for choice in choices:
@@ -128,9 +132,10 @@ def _number(panel: Panel, number: int) -> Stat:
     made = Stat().span(_STAT_WIDTH).height(_STAT_HEIGHT).color_mode(BigValueColorMode.BACKGROUND)
     made.reduce_options(commons.ReduceDataOptions().calcs(["lastNotNull"]))
     made.id(number).title(panel.title).description(_description(panel)).datasource(SOURCE)
-    made.unit(panel.unit).thresholds(_thresholds(panel))
+    made.unit(panel.unit).thresholds(_thresholds(panel)).no_value("no consumer")
     for query in _queries(panel):
-        made.with_target(query)
+        # Of now, and not the last one of a range: that may be of before the consumers were gone.
+        made.with_target(query.instant())
     return made
 
 
