@@ -14,6 +14,7 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -116,6 +117,7 @@ class Reader:
     def __init__(self, kind: str, cache: Path) -> None:
         """Start it; `cache` is for what its libraries keep."""
         self.kind = kind
+        self._asking = threading.Lock()  # it takes one line at a time
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "HF_HOME": str(cache),
@@ -139,10 +141,11 @@ class Reader:
 
     def watch(self, root: Path | None) -> Seen:
         """Look at another root from now on; what was seen of the one before."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{root or ''}\n")
-        self._process.stdin.flush()
-        return Seen(**json.loads(self._answer()))
+        with self._asking:
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{root or ''}\n")
+            self._process.stdin.flush()
+            return Seen(**json.loads(self._answer()))
 
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout, self._log):
