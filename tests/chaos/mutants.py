@@ -2,6 +2,9 @@
 
 Run as `python -m tests.chaos --mutant NAME`. This module is the command of such a consumer: the rule is switched off in
 its process alone, and for good.
+
+Not here are those rules that matter only where a listing is stale or two writers are at one commit behind the fence's
+back: put-if-absent, the claim, and who has won after EEXIST. `tests.mutants_storage` notices them.
 """
 
 from __future__ import annotations
@@ -10,14 +13,12 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import padreel.__main__
 from padreel.core.offsets import Ledger
-from padreel.dataset import files, layout
 from padreel.dataset.publish import PublishFolder
 from padreel.dataset.shard import Shard
 from padreel.errors import DeadLetterError
@@ -53,19 +54,6 @@ def the_groups_offset_is_the_truth(patch: pytest.MonkeyPatch) -> None:
         )
 
     patch.setattr(StartingPoint, "restore", trust)
-
-
-def no_put_if_absent(patch: pytest.MonkeyPatch) -> None:
-    """In the log; the probe of the filesystem would notice it else."""
-    link_once = files.link_once
-
-    def put(source: Path, target: Path, operation: str = "link") -> None:
-        if target.parent.name == Path(layout.COMMITS).name:
-            files.rename(source, target, operation)
-        else:
-            link_once(source, target, operation)
-
-    patch.setattr(files, "link_once", put)
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
@@ -113,14 +101,10 @@ def letters_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 _STOPPED_WHILE_PUBLISHING = ("after link:stop", "before replace:stop")
 _DEAD_WHILE_PUBLISHING = ("after link:kill", "before rename:kill", "before replace:kill", "after replace:kill")
-_OVERTAKEN_AT_THE_LINK = ("before link:stop", "before claim:stop", "before fold:stop")
 
 MUTANTS = {
     "group-offset": Mutant(the_groups_offset_is_the_truth),
-    "no-put-if-absent": Mutant(no_put_if_absent, _OVERTAKEN_AT_THE_LINK),
     "no-fence": Mutant(no_fence, _STOPPED_WHILE_PUBLISHING),
-    "no-claim": Mutant(mutants_storage.no_claim, _OVERTAKEN_AT_THE_LINK),
-    "eexist-is-lost": Mutant(mutants_storage._without_asking_the_log(False), ("after link:EIO", "after claim:EIO")),
     "swept-too-early": Mutant(mutants_storage.swept_before_the_log_is_read, _DEAD_WHILE_PUBLISHING),
     "info-first": Mutant(mutants_storage.info_first, _DEAD_WHILE_PUBLISHING),
     "no-resume-snapshot": Mutant(no_resume_snapshot),
