@@ -194,7 +194,8 @@ class Fleet:
         or was told to end before it had begun."""
         if code == -signal.SIGTERM and member.is_ending:
             return not member.running.lines
-        has_fault = self._plan.has_broker_restart or self._plan.has_full_disk or member.point is not None
+        has_error = member.point is not None and not member.point.endswith(("kill", "stop"))
+        has_fault = self._plan.has_broker_restart or self._plan.has_full_disk or has_error
         return code in (1, 2) and has_fault and not member.events("assigned")
 
     def _bury(self, member: Member) -> None:
