@@ -85,7 +85,10 @@ _RIGS = (
         rows_by="rig",
         queries=(
             Query(
-                f"time() - max by (rig) (padreel_rig_last_frame_timestamp_seconds{{{_GROUP}}})", "since its frame", "s"
+                # Also what a consumer said that was there before.
+                f"time() - max by (rig) (max_over_time(padreel_rig_last_frame_timestamp_seconds{{{_GROUP}}}[4h]))",
+                "since its frame",
+                "s",
             ),
             Query(f"sum by (rig) (padreel_rig_open_sessions{{{_GROUP}}})", "open sessions"),
             Query(f'sum by (rig) (rate(padreel_rig_frames_total{{{_GROUP},fate="row"}}[15m]))', "recorded frames/s"),
