@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import count
@@ -33,6 +33,7 @@ from tests.e2e.streams import FPS, Sent, demo_flags, publish
 PARTITIONS = 2
 TIMEOUT_SECONDS = 5  # of a session without frames
 EPISODE_SECONDS = 5
+RIGS = ("playing-0", "playing-1", "silent", "padless", "other-size")  # those that are listed
 WAITING = 20  # sessions of two episodes that are published while nobody consumes
 FLEET, TROUBLE = "fleet", "trouble"
 SMALLEST_BUFFER_BYTES = 2**20
@@ -110,6 +111,7 @@ class Scene:
     topics: tuple[str, str]
     disk_free: float  # share
     began: float
+    said: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each alert, as it was when it fired last
     troubled: float = 0.0  # until then all went well
     stopped: float = 0.0  # when the group FLEET lost its consumers
     back: float = 0.0
@@ -121,7 +123,13 @@ class Scene:
 
     def wait_for(self, expression: str) -> None:
         """Wait until Prometheus says so."""
-        wait_for(lambda: bool(self.prometheus.now(expression)), expression)
+        wait_for(partial(self.says, expression), expression)
+
+    def says(self, expression: str) -> bool:
+        """Whether Prometheus says so; what fires meanwhile is remembered."""
+        fires = [one for one in self.prometheus.alerts() if one["state"] == "firing"]
+        self.said.update({one["labels"]["alertname"]: one for one in fires})
+        return bool(self.prometheus.now(expression))
 
     def wait_for_alert(self, name: str, group: str) -> None:
         """Wait until it fires, or has fired."""
@@ -194,9 +202,11 @@ class Stage:
 
     def start(self, name: str) -> Consumer:
         group = TROUBLE if name == "three" else FLEET
-        more = ["--dead-letters-topic", f"{self._rig.frames}.takes-nothing"] if group == TROUBLE else []
+        nothing = f"{self._rig.frames}.takes-nothing"
+        more = ["--dead-letters-topic", nothing, "--episodes-topic", nothing] if group == TROUBLE else []
         more += ["--metrics-port", self._scene.instances[name].partition(":")[2]]
         more += ["--max-episode-seconds", str(EPISODE_SECONDS), "--session-timeout-seconds", str(TIMEOUT_SECONDS)]
+        more += ["--rigs", str(self._folder / "rigs")]
         more += ["--buffer-bytes", str(SMALLEST_BUFFER_BYTES)]
         flags = demo_flags(self._rig, self._folder / group, group, *more)
         running = self._running.enter_context(consumer(flags))
@@ -216,12 +226,16 @@ def played(broker: str, folder: Path) -> Iterator[Scene]:
     rig = Rig(broker, "scene.frames", "scene.gamepad")
     rig.create_topics(partitions=PARTITIONS)
     make_a_topic_that_takes_nothing(broker, f"{rig.frames}.takes-nothing")
+    (folder / "rigs").write_text("".join(f"{name}\n" for name in RIGS), encoding="utf-8")
     usage = shutil.disk_usage(folder)
     ports = {name: free_port() for name in ("one", "two", "three")}
     thresholds = {
         "> 120": "> 2",  # seconds behind
+        "> 60 < 14400": "> 6 < 14400",  # seconds without a frame
+        "padreel:lag_seconds > 60": "padreel:lag_seconds > 3",  # seconds behind then
         "vector(604800)": "vector(90)",  # the retention
         "padreel_storage_retries_total[10m])) > 5": "padreel_storage_retries_total[10m])) > 1",  # as they wait longer
+        "padreel_episode_event_retries_total[10m])) > 5": "padreel_episode_event_retries_total[10m])) > 1",
         "padreel_dead_letter_retries_total[10m])) > 5": "padreel_dead_letter_retries_total[10m])) > 1",  # and longer
         "< 0.1": f"< {usage.free / usage.total + 0.05}",  # a disk that is nearly full
     }
@@ -260,6 +274,7 @@ def _in_good_order(scene: Scene, rig: Rig, rigs: Rigs) -> None:
     for group in (FLEET, TROUBLE):
         scene.wait_for(f'sum(padreel_episodes_total{{consumergroup="{group}"}}) >= 4')
     scene.wait_for(f'sum(padreel_silent_sessions{{consumergroup="{FLEET}"}}) == 1')
+    scene.wait_for_alert("PadreelRigSilent", FLEET)
 
 
 def _with_bad_sessions(scene: Scene, rig: Rig, stage: Stage) -> None:
@@ -270,14 +285,14 @@ def _with_bad_sessions(scene: Scene, rig: Rig, stage: Stage) -> None:
         take_the_shard(stage.shard(0))
         fenced = f'sum(padreel_fences_total{{consumergroup="{FLEET}"}}) == {number}'
         wait_for(partial(_publishes, rig, scene, fenced), "it has lost the shard")
-    rejects = 'ALERTS{alertname="PadreelRejects",alertstate="firing"}'
+    rejects = f'ALERTS{{alertname="PadreelRejects",consumergroup="{FLEET}",alertstate="firing"}}'
     wait_for(partial(_publishes, rig, scene, rejects), "many rejects")
 
 
 def _publishes(rig: Rig, scene: Scene, expression: str) -> bool:
     """Publish something that cannot be used; whether Prometheus says so."""
     publish(rig.broker, garbage(rig))
-    return bool(scene.prometheus.now(expression))
+    return scene.says(expression)
 
 
 def _without_consumers(scene: Scene, rig: Rig, stage: Stage, one: Consumer, two: Consumer) -> None:

@@ -27,7 +27,7 @@ from tests.conftest import CHECKOUT
 from tests.e2e.processes import wait_for
 
 SHIPPED = CHECKOUT / "deploy" / "prometheus"
-SCRAPE_SECONDS = 0.5
+SCRAPE_SECONDS = 1.0  # and the time that a consumer has to answer
 _TIMES = {"m": 1, "h": 60}  # seconds that stand for one of them
 
 
@@ -53,6 +53,10 @@ class Curve:
     def peak(self, begin: float = 0.0, end: float = math.inf) -> float:
         """The highest value between two times; 0 if there is none."""
         return max((value for at, value in self.points if begin <= at <= end and not math.isnan(value)), default=0.0)
+
+    def least(self, end: float) -> float:
+        """The lowest value until a time."""
+        return min((value for at, value in self.points if at <= end), default=math.inf)
 
 
 def free_port() -> int:
@@ -93,7 +97,7 @@ class Prometheus:
         return [Curve(one["metric"], _points([one["value"]])) for one in found["result"]]
 
     def history(self, expression: str, begin: float, end: float) -> list[Curve]:
-        """What an expression was, twice a second."""
+        """What an expression was, scrape by scrape."""
         found = self._ask("query_range", query=expression, start=begin, end=end, step=SCRAPE_SECONDS)
         return [Curve(one["metric"], _points(one["values"])) for one in found["result"]]
 

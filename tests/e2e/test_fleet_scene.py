@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("grafana_foundation_sdk")
 
-from tests.e2e.fleet_scene import EPISODE_SECONDS, FLEET, PARTITIONS, TROUBLE, WAITING, Scene, played
+from tests.e2e.fleet_scene import EPISODE_SECONDS, FLEET, PARTITIONS, RIGS, TROUBLE, WAITING, Scene, played
 from tests.e2e.prometheus import SCRAPE_SECONDS, Curve
 from tests.test_alerts import alerts
 from tests.test_dashboards import board, panels
@@ -39,7 +39,16 @@ class Shown:
     """What a panel shows of one group, or of one consumer."""
 
     scene: Scene
-    curves: Sequence[Curve]  # of all its queries
+    queries: Sequence[Sequence[Curve]]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """Of all its queries."""
+        return [one for query in self.queries for one in query]
+
+    def column(self, number: int) -> dict[str, float]:
+        """A column of a table of rigs, at the end."""
+        return {one.labels["rig"]: one.last for one in self.queries[number]}
 
     def of(self, **labels: str) -> list[Curve]:
         return [one for one in self.curves if labels.items() <= one.labels.items()]
@@ -52,11 +61,11 @@ class Shown:
         return max(one.peak() for one in self.of(**labels))
 
     def rises_and_falls(self) -> bool:
-        """Near nothing while all went well, much when the consumers came back, nothing at the end."""
+        """Nothing at some time before the consumers were gone, much when they came back, nothing at the end."""
         scene = self.scene
-        before = max(one.peak(end=scene.troubled) for one in self.curves)
+        before = min(one.least(end=scene.stopped) for one in self.curves)
         back = max(one.peak(begin=scene.back) for one in self.curves)
-        return before < 3 and back > 4 > before + 1 and max(one.last for one in self.curves) < 3
+        return before < 1 and back > 4 and max(one.last for one in self.curves) < 3
 
     def goes_on_rising(self) -> bool:
         """From the beginning of the trouble to the end, for nearly as many seconds."""
@@ -66,17 +75,32 @@ class Shown:
 
 Expected = dict[str, Callable[[Shown], bool]]
 
+
+def tells_the_rigs_apart(s: Shown) -> bool:
+    """Since when, open sessions, recorded and dropped frames, rejected records and sessions, pad age."""
+    since, sessions, recorded, dropped, _, rejected, _ = (s.column(number) for number in range(7))
+    return (
+        set(since) == {*RIGS, "unknown"}
+        and max(since["playing-0"], since["playing-1"]) < 5 < 20 < since["silent"]
+        and [sessions[rig] for rig in RIGS] == [1, 1, 1, 0, 0]
+        and all(recorded[rig] > 0 for rig in ("playing-0", "playing-1", "silent", "padless", "unknown"))
+        and recorded["other-size"] == 0 < dropped["other-size"]
+        and [rig for rig, count in rejected.items() if count > 0.5] == ["other-size"]
+    )
+
+
 # Of the group whose consumers fare well, but for their being killed once.
 EXPECTED_OF_FLEET: Expected = {
     "Sessions recording": lambda s: s.last() == PARTITIONS,
     "Episodes in the last hour": lambda s: s.last() > 2 * WAITING,
     "Furthest behind": Shown.rises_and_falls,
     "Room on the disk": lambda s: abs(s.last() - s.scene.disk_free) < 0.05,
+    "Rigs": tells_the_rigs_apart,
     "Behind the rigs": lambda s: s.rises_and_falls() and len(s.curves) == 2 * PARTITIONS,
     "Oldest record that is still needed": lambda s: 0 < s.peak() < 60 and s.last() < 2 * PARTITIONS * 15,
     "Longest open session": lambda s: all(one.last > 15 for one in s.of()) and len(s.curves) == PARTITIONS,
     "Silent sessions": lambda s: (s.last(partition="0"), s.last(partition="1")) == (0, 1),
-    "Frames by what became of them": lambda s: s.last(fate="row") > 100 * s.last(fate="rejected") > 0,
+    "Frames by what became of them": lambda s: s.last(fate="row") > 10 * s.last(fate="rejected") > 0,
     "Episodes per hour by why they ended": lambda s: (
         s.last(reason="end") > WAITING - 1 and s.last(reason="split") > WAITING - 1 and s.last(reason="silence") > 0.5
     ),
@@ -107,9 +131,9 @@ EXPECTED_OF_ONE: Expected = {
     "Open sessions": lambda s: s.last() >= 1,
     "Storage failures": lambda s: s.peak() == 0,
     "Dead-letter failures": lambda s: s.peak() == 0,
-    "Bytes held, of the limit": lambda s: s.peak(what="video") > 0.01 and s.peak(what="pads") > 0 and s.last() < 1,
-    "Records held, of the limit": lambda s: s.peak(what="frames") > 0 and s.last() < 0.5,
-    "Watermark delay": lambda s: 0 < s.peak() < 60,
+    "Bytes held, of the limit": lambda s: len(s.of(what="video")) == len(s.of(what="pads")) and s.last() < 1,
+    "Records held, of the limit": lambda s: len(s.of(what="frames")) == len(s.of(what="pads")) and s.last() < 0.5,
+    "Watermark delay": lambda s: s.peak() < 60,
     "Event-loop stalls": lambda s: 0 < s.last() < 10,
     "Commits": lambda s: len(s.curves) == 2 and 0 < s.curves[0].last <= s.curves[1].last,
     "Steps of a commit": lambda s: all(0 < s.last(step=one) < 60 for one in ("stage", "commit", "publish")),
@@ -132,7 +156,7 @@ def shown(scene: Scene, panel: dict[str, object], choice: str) -> Shown:
     """What Grafana draws where somebody has chosen this group or consumer."""
     targets = panel["targets"]
     assert isinstance(targets, list)
-    curves: list[Curve] = []
+    queries: list[list[Curve]] = []
     for target in targets:
         expression = re.sub(r"\$(group|instance)\b", choice, target["expr"])
         # As Grafana has it: four scrapes.
@@ -140,8 +164,8 @@ def shown(scene: Scene, panel: dict[str, object], choice: str) -> Shown:
         assert "$" not in expression
         found = scene.history(expression)
         assert found, f"{panel['title']}: {expression}: empty"
-        curves += found
-    return Shown(scene, curves)
+        queries.append(found)
+    return Shown(scene, queries)
 
 
 def check(scene: Scene, name: str, choice: str, *expected: Expected) -> None:
@@ -150,10 +174,10 @@ def check(scene: Scene, name: str, choice: str, *expected: Expected) -> None:
     for panel in panels(name):
         found = shown(scene, panel, choice)
         text = f"{panel['title']} of {choice}: {[(dict(one.labels), one.points[-5:]) for one in found.curves]}"
-        lasting = [one for one in found.curves if one.last_seen > scene.ended - 5]
-        if not lasting or any(math.isnan(one.last) or math.isinf(one.last) for one in lasting):
-            wrong.append(f"no number: {text}")
         # Of a series that is gone, its consumer has lost the partition, nothing is expected.
+        lasting = [[one for one in query if one.last_seen > scene.ended - 5] for query in found.queries]
+        if not all(lasting) or any(math.isnan(one.last) or math.isinf(one.last) for query in lasting for one in query):
+            wrong.append(f"no number: {text}")
         lasting_shown = Shown(scene, lasting)
         wrong += [f"not as expected: {text}" for one in expected if not one.get(panel["title"], bool)(lasting_shown)]
     assert not wrong, "\n".join(wrong)
@@ -184,13 +208,18 @@ def test_the_consumer_s_board_shows_what_happened(scene: Scene) -> None:
     check(scene, CONSUMER_BOARD, scene.instances["three"], EXPECTED_OF_THREE)
 
 
-def test_one_of_the_consumers_was_fenced_three_times_and_read_again(scene: Scene) -> None:
+def test_what_one_of_two_consumers_had(scene: Scene) -> None:
+    """Which of them had the partition that it happened to is not known."""
     panel = {one["title"]: one for one in panels(CONSUMER_BOARD)}
-    both = [scene.instances[name] for name in ("one", "two")]
-    fences = [shown(scene, panel["Rebalances and fences"], one).curves[1].last for one in both]
-    assert 2.5 < max(fences) < 4
-    assert min(fences) == 0
-    assert max(shown(scene, panel["What they cost"], one).peak(topic="scene.frames") for one in both) > 0
+
+    def both(title: str) -> list[Shown]:
+        return [shown(scene, panel[title], scene.instances[name]) for name in ("one", "two")]
+
+    assert sum(one.queries[1][0].peak() for one in both("Rebalances and fences")) > 2.5
+    assert max(one.peak(topic="scene.frames") for one in both("What they cost")) > 0
+    assert max(one.peak(what="frames") for one in both("Records held, of the limit")) > 0
+    assert max(one.peak(what="video") for one in both("Bytes held, of the limit")) > 0.01
+    assert max(one.peak() for one in both("Watermark delay")) > 1  # of the rig without a pad
 
 
 def test_groups_and_consumers_can_be_chosen(scene: Scene) -> None:
@@ -210,22 +239,34 @@ FIRED: dict[tuple[str, str], list[dict[str, str]]] = {
     ("PadreelDown", FLEET): [{}],
     ("PadreelRejects", FLEET): [{}],
     ("PadreelSessionsRejected", FLEET): [{"reason": "schema"}],
+    ("PadreelRigSilent", FLEET): [{"rig": "silent"}],
     ("PadreelPadsStale", FLEET): [{"partition": "0"}],
     ("PadreelFences", FLEET): [{"partition": "0"}],
     ("PadreelDiskNearlyFull", FLEET): [{}],
     ("PadreelDiskNearlyFull", TROUBLE): [{}],
     ("PadreelCommitsFailing", TROUBLE): [{"partition": "0"}],
     ("PadreelDeadLettersFailing", TROUBLE): [{"partition": "1"}],
+    ("PadreelEpisodeEventsFailing", TROUBLE): [{}],
     ("PadreelLagGrowing", TROUBLE): [{"partition": "0"}, {"partition": "1", "topic": "scene.frames"}],
     ("PadreelNextOld", TROUBLE): [{"partition": "0"}, {"partition": "1"}],
     ("PadreelNothingRecorded", TROUBLE): [{}],
 }
-# What may have been seen by a consumer before its disk failed or not, and how fast another one caught up.
+# What the third consumer may have seen before its disk failed, and what a slow machine may make of seconds.
 MAY_FIRE = {
     *(("PadreelRejects", TROUBLE), ("PadreelPadsStale", TROUBLE), ("PadreelSessionsRejected", TROUBLE)),
-    ("PadreelLagGrowing", FLEET),
+    *(("PadreelLagGrowing", FLEET), ("PadreelNothingRecorded", FLEET), ("PadreelDown", TROUBLE)),
+    ("PadreelNextOld", FLEET),
+    *(("PadreelRigSilent", TROUBLE),),
 }
-BEFORE_THE_TROUBLE = {"PadreelDown", "PadreelDiskNearlyFull", "PadreelPadsStale"}
+LABELS = ("partition", "topic", "rig")  # that a summary names where an alert has them
+BEFORE_THE_TROUBLE = {
+    "PadreelLagGrowing",  # on a slow machine
+    "PadreelDown",
+    "PadreelDiskNearlyFull",
+    "PadreelPadsStale",
+    "PadreelRigSilent",
+    "PadreelEpisodeEventsFailing",
+}
 
 
 def fired(scene: Scene) -> list[Curve]:
@@ -249,7 +290,7 @@ def test_alerts_fire_for_what_happened_and_for_nothing_else(scene: Scene) -> Non
 def test_alerts_fire_when_it_happened_and_end_with_it(scene: Scene) -> None:
     for one in fired(scene):
         name, group = one.labels["alertname"], one.labels.get("consumergroup", "")
-        if name not in BEFORE_THE_TROUBLE:
+        if name not in BEFORE_THE_TROUBLE and (name, group) not in MAY_FIRE:
             assert one.first_seen > scene.troubled, name
         if (name, group) == ("PadreelDown", FLEET):
             assert scene.stopped < one.first_seen < one.last_seen < scene.back + 15
@@ -259,12 +300,11 @@ def test_alerts_fire_when_it_happened_and_end_with_it(scene: Scene) -> None:
 
 def test_alerts_say_what_is_wrong(scene: Scene) -> None:
     """A template that fails leaves its error in the text."""
-    firing = [one for one in scene.prometheus.alerts() if one["state"] == "firing"]
-    assert {one["labels"]["alertname"] for one in firing} >= {"PadreelFences", "PadreelLagGrowing", "PadreelNextOld"}
-    for one in firing:
+    assert set(scene.said) >= {name for name, _ in FIRED}
+    for one in scene.said.values():
         summary = one["annotations"]["summary"]
         assert not re.search(r"error|no value|NaN|Inf|\{\{", summary), summary
-        assert all(one["labels"][label] in summary for label in ("partition", "topic") if label in one["labels"])
+        assert all(one["labels"][label] in summary for label in LABELS if label in one["labels"])
 
 
 def test_the_scene_is_as_long_as_it_says(scene: Scene) -> None:
