@@ -18,7 +18,7 @@ LEROBOT ?= 1
 PINS = deploy/requirements/$(PYTHON_TAG)$(if $(filter 0,$(LEROBOT)),-without-lerobot).txt
 STAMP := $(VENV)/.installed$(if $(filter 0,$(LEROBOT)),-without-lerobot)
 
-.PHONY: help setup test test-matrix chaos check lint format demo pins docs boards proto clean
+.PHONY: help setup test test-matrix chaos bench check lint format demo pins docs boards proto clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -46,6 +46,9 @@ test-matrix:  ## Run the acceptance tests under every Python from 3.11 to 3.13 t
 chaos: $(STAMP)  ## Kill, stop and starve consumers of a real broker (ROUNDS=n SEED=s), and compare what is left
 	$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MUTANT),--mutant $(MUTANT))
+
+bench: $(STAMP)  ## Measure it against a real broker and beside lerobot, into tests/benchmarks/results.json (an hour)
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGUMENTS)
 
 check: lint  ## Everything of lint, and types
 	$(BIN)/mypy
