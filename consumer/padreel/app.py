@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -36,6 +37,10 @@ from padreel.settings import ConsumerSettings
 
 _THREADS = 16  # shards at work at one time; more partitions than that take turns
 _SCANNING_THREADS = 2  # recordings of sessions by reference that are looked through at one time
+
+# Objects that are made and not yet gone before the youngest are searched for cycles; Python's own 700 are less than one
+# batch of records has, so that it went through everything that lives again and again.
+_COLLECT_AFTER = 100_000
 
 _log = structlog.get_logger("padreel.app")
 
@@ -119,6 +124,7 @@ async def consume(settings: ConsumerSettings) -> None:
             announcing=Announcing(partial(Told, settings.output_root, topic=settings.episodes_topic), events.send),
         )
         stop_on_signals(consumer)
+        collect_seldom()
         async with letters, events:
             await serve(consumer, metrics, settings)
 
@@ -160,6 +166,13 @@ async def serve(consumer: Consumer, metrics: Metrics, settings: ConsumerSettings
     finally:
         if server is not None:
             await server.stop()
+
+
+def collect_seldom() -> None:
+    """Have the collector of cycles look less often, and not at what was imported, which stays."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def stop_on_signals(consumer: Consumer) -> None:
