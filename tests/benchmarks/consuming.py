@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.consuming NOTES FLAGS...
 
-Nothing is changed in what it does. `BENCHMARK_STOP_AFTER` is a number of records after which it is told to stop, as by
+Nothing is changed in what it does, and it finds what an installation without lerobot has: no pandas, which pyarrow would
+import. `BENCHMARK_STOP_AFTER` is a number of records after which it is told to stop, as by
 SIGTERM; with `BENCHMARK_DECISIONS=1` it notes when each frame was paired (of one partition).
 """
 
@@ -14,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,16 @@ def observe(notes: Notebook) -> None:
         Segment._decide = noted_decide  # type: ignore[method-assign]
 
 
+class _NoPandas(MetaPathFinder):
+    """Finds for `consume` what it needs, and not what lerobot has brought: pyarrow imports pandas where it is."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("no pandas, as where lerobot is not installed", name=name)
+
+
 def main() -> None:
+    sys.meta_path.insert(0, _NoPandas())
     path, *flags = sys.argv[1:]
     notes = Notebook()
     observe(notes)
