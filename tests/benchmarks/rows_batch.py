@@ -18,7 +18,7 @@ from tests.benchmarks.world import DEMO, World
 _SESSIONS = 20
 _LEROBOT_SECONDS = 10
 _GOPS = (15, 30, 250)
-_SAMPLES = 100
+_SAMPLES = 30
 
 
 def session_folder(folder: Path, source: Clip, number: int) -> None:
