@@ -199,12 +199,14 @@ def _packets(container: InputContainer, video: VideoStream, fps: int, source: Pa
         yield int(index), packet
 
 
-@contextlib.contextmanager
-def system_errors() -> Iterator[None]:
+class system_errors:  # noqa: N801 - it is used as a function
     """Raise every error of FFmpeg as an `OSError`, which not all of them are (a full disk is one that is not)."""
-    try:
-        yield
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        raise OSError(error.errno, error.strerror, error.filename) from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, av.FFmpegError) and not isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, error.filename) from error
