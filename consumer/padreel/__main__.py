@@ -23,6 +23,9 @@ from padreel.settings import (
     SkipSettings,
 )
 
+# Read when pyarrow is imported: its own allocator keeps tens of megabytes after the first episode.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
 
