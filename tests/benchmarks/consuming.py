@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.consuming NOTES FLAGS...
 
-Nothing is changed in what it does, and it finds what an installation without lerobot has: no pandas, which pyarrow would
-import. `BENCHMARK_STOP_AFTER` is a number of records after which it is told to stop, as by
-SIGTERM; with `BENCHMARK_DECISIONS=1` it notes when each frame was paired (of one partition).
+Nothing is changed in what it does, and it finds what an installation without lerobot has: no pandas, which pyarrow
+would import. `BENCHMARK_STOP_AFTER` is a number of records after which it is told to stop, as by SIGTERM; with
+`BENCHMARK_DECISIONS=1` it notes when each frame was paired (of one partition).
 """
 
 from __future__ import annotations
