@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 from padreel.consumer import Clock, Consumer
@@ -34,17 +35,18 @@ class Member:
         source: FakeSource | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
         media: MediaFiles | None = None,
+        codec: str = "h264",
         **given: object,
     ) -> None:
         self.source = source or FakeSource(broker)
         self.metrics = Metrics()
-        chosen = settings(fps=30, size="96x64", **given)
+        chosen = settings(fps=30, size="96x64", codec=codec, **given)
 
         def open_one(partition: int) -> Shard:
             path = root / shard_folder(partition)
             return open_shard(
                 path,
-                dataset=DATASET,
+                dataset=replace(DATASET, schema=chosen.schema_of_root),
                 writer=name,
                 partition=partition,
                 partitions=broker.partitions,
@@ -100,9 +102,9 @@ def record_video(broker: FakeBroker, partition: int, key: str, source: Source) -
             frame_index=unit.index,
             monotonic_ns=1 + unit.index * FRAME_NS,
             access_unit=unit.data,
-            keyframe=unit.idr,
+            keyframe=unit.idr or n == 0,
         )
-        if unit.idr:
+        if frame.keyframe:
             frame.stream.CopyFrom(stream_block(source))
         send((Topic.FRAMES, partition), key.encode(), frame.SerializeToString(), 1_000 + n)
     end = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=len(source.units))

@@ -197,7 +197,7 @@ def test_a_session_keeps_its_framing() -> None:
 
 def test_a_resumed_session_goes_on_with_what_was_remembered() -> None:
     idr = VideoFrame(access_unit=annex_b(IDR))
-    refused(frame(idr), RejectReason.STREAM_MISSING, "an IDR without a stream block")
+    refused(frame(idr), RejectReason.STREAM_MISSING, "a keyframe without a stream block")
 
     decoder = Decoder()
     decoder.remember("session@1f", Stream("h264", 640, 360, 30, ANNEX_B_EXTRADATA))

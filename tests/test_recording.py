@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from padreel_schemas import h264
+from padreel_schemas.keyframes import key_test
 from padreel_schemas.recording import (
     HEARTBEAT_NS,
     PublishedRecord,
@@ -67,9 +67,9 @@ def test_every_keyframe_brings_stream_and_session(folder: Path) -> None:
     records = list(recording.records(rig_id="rig", task="play", game_id="game"))
     frames = frames_of(records)
     keys = [frame for frame in frames if frame.keyframe]
-    prefix = h264.length_size(recording.stream.extradata)
+    is_key = key_test(recording.stream)
     assert len(keys) == 3
-    assert [h264.has_idr(frame.access_unit, prefix) for frame in frames] == [frame.keyframe for frame in frames]
+    assert [is_key(frame.access_unit) for frame in frames] == [frame.keyframe for frame in frames]
     for frame in keys:
         assert frame.stream == recording.stream
         session = frame.session
@@ -290,7 +290,7 @@ def test_sound_alone_is_no_video(folder: Path) -> None:
 
 def test_other_codecs_are_named(folder: Path) -> None:
     write_video(folder / "capture.mp4", 20, codec="mpeg4")
-    with pytest.raises(RecordingError, match=r"capture\.mp4: codec is mpeg4, expected h264"):
+    with pytest.raises(RecordingError, match=r"capture\.mp4: codec is mpeg4, expected h264, hevc or av1"):
         Recording(folder).check()
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,9 @@ PADS: list[PadEvent | PadEnd] = [*EVENTS, PadEnd(9, KEY)]
 
 def scan(positions: list[int] = POSITIONS, idr: list[int] = IDR, stream: Stream = STREAM) -> MediaScan:
     flags = bytes(packet in idr for packet in range(len(positions)))
-    return MediaScan(stream, MARK, array("q", [100 * p for p in positions]), array("q", positions), flags)
+    return MediaScan(
+        stream, MARK, array("q", [100 * p for p in positions]), array("q", positions), flags, bytes(len(flags))
+    )
 
 
 def row(offset: int, index: int, time_ns: int | None = None) -> Frame:
@@ -130,6 +133,48 @@ def test_every_record_is_accounted_once_and_a_restart_goes_on_at_the_commit() ->
     assert rest.episode is not None
     assert last.episode is not None
     assert (rest.episode.media, rest.episode.time_ns) == (last.episode.media, last.episode.time_ns)
+
+
+HEVC = Stream("hevc", 64, 48, 30, b"")
+FROM_OPEN_GOP = [2, 0, 1, 3, 4, 7, 5, 6]  # two leading pictures follow the first one
+
+
+def open_gop_scan() -> MediaScan:
+    found = scan(FROM_OPEN_GOP, [4], HEVC)
+    return replace(found, open_gop=bytes([1, *bytes(7)]))
+
+
+def hevc_pipeline(state: PartitionState | None = None) -> Pipeline:
+    rules = Rules(schema=Schema("hevc", 64, 48, 30), max_episode_ns=20)
+    return Pipeline(rules, Limits(), state or PartitionState())
+
+
+def test_leading_pictures_of_an_open_gop_are_left_out_also_after_a_restart() -> None:
+    machine = hevc_pipeline()
+    items: list[Frame | FrameEnd] = [*ROWS, FrameEnd(8, KEY, 8)]
+    machine.read_frames(items, 9, 0)
+    machine.media_found(KEY, open_gop_scan())
+    machine.tick(1)
+    undecided = machine.progress()  # no pad has come
+    state = PartitionState() if undecided is None else undecided.state
+    assert (undecided is None) or (counted(undecided), state.frames_next) == ({}, 0)
+    seen = []
+    for begun in (machine, hevc_pipeline(state), hevc_pipeline()):
+        if begun is not machine:
+            begun.read_frames(items[begun.at.frames :], 9, 0)
+            begun.media_found(KEY, open_gop_scan())
+        begun.read_pads([item for item in PADS if item.offset >= begun.at.pads], 10, 0)
+        begun.tick(2)
+        first, last = commits(begun)
+        assert (counted(first), counted(last)) == ({Fate.WAIT: 2, Fate.ROW: 2}, {Fate.ROW: 4, Fate.END: 1})
+        (one, other) = episodes([first, last])
+        assert (one.reason, list(one.time_ns), list(other.time_ns)) == (EndReason.SPLIT, [20, 30], [40, 50, 60, 70])
+        assert one.media is not None
+        assert other.media is not None
+        assert (list(one.media.positions), one.media.idr) == ([0, -2, -1, 1], b"\1\0\0\0")
+        assert (list(other.media.positions), other.media.idr) == ([0, 3, 1, 2], b"\1\0\0\0")
+        seen.append((first.state.open[KEY].resume, last.state))
+    assert seen[0] == seen[1] == seen[2]
 
 
 def test_a_commit_while_rows_come_holds_them_all() -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from padreel.core.reference import MediaScan
@@ -17,9 +22,16 @@ from padreel.dataset.remux import SpanWriter
 from padreel.media import MediaRange
 from tests.consumer_on_disk import Member, record_rows, record_video
 from tests.fakes import FakeBroker
-from tests.video_source import encode, moving_pictures, write_span
+from tests.video_source import Clip, Source, decode, encode, encode_clip, moving_pictures, write_span
 
 SOURCE = encode(moving_pictures(30))
+CLIPS = {
+    "h264": Clip(),
+    "hevc": Clip("libx265"),
+    "hevc with open gops": Clip("libx265", open_gop=True),
+    "hevc with leading pictures of its idrs": Clip("libx265", radl=2),
+    "av1": Clip("libsvtav1"),
+}
 
 
 @pytest.fixture
@@ -27,6 +39,52 @@ def media(tmp_path: Path) -> Path:
     (tmp_path / "media" / "two").mkdir(parents=True)
     write_span(tmp_path / "media" / "two" / "capture.mp4", SOURCE)
     return tmp_path / "media"
+
+
+def write_mkv(path: Path, source: Source) -> None:
+    """The units as they are, leading pictures too."""
+    with av.open(io.BytesIO(source.mp4)) as container, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(container.streams.video[0], opaque=True)
+        for j, unit in enumerate(source.units):
+            packet = av.Packet(unit.data)
+            packet.stream, packet.time_base = stream, Fraction(1, source.stream.fps)
+            packet.pts, packet.dts, packet.is_keyframe = unit.index, j - 4, unit.idr or j == 0
+            copy.mux(packet)
+
+
+def from_open_gop(source: Source) -> Source:
+    """The stream from the second key picture on: first come three leading pictures, which cannot be shown."""
+    first = next(j for j, unit in enumerate(source.units) if unit.index == 12)
+    units = [replace(unit, index=unit.index - 9) for unit in source.units[first:]]
+    assert [unit.index for unit in units[:4]] == [3, 1, 0, 2]
+    return replace(source, units=units, pictures=source.pictures[12:])
+
+
+@pytest.mark.parametrize("name", [*CLIPS, "from an open gop on"])
+def test_every_codec_gives_the_episodes_that_inline_gives(tmp_path: Path, name: str) -> None:
+    source = encode_clip(moving_pictures(40), CLIPS.get(name, CLIPS["hevc with open gops"]))
+    source = source if name in CLIPS else from_open_gop(source)
+    (tmp_path / "media").mkdir()
+    write_mkv(tmp_path / "media" / "capture.mkv", source)
+    broker, media = FakeBroker(1), MediaFiles(tmp_path / "media")
+    record_video(broker, 0, "one@1", source)
+    record_rows(broker, 0, "two@2", source, "capture.mkv")
+    codec = source.stream.codec
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        member = Member(
+            broker, tmp_path / "out", threads, media=media, codec=codec, until="end", max_episode_seconds=0.5
+        )
+        await member.consumer.run()
+
+    play(scene)
+    assert broker.letters == []
+    found = videos(tmp_path / "out")
+    parts = 2 if name in ("h264", "hevc", "av1") else 1
+    assert len(found) == 2 * parts
+    assert found[:parts] == found[parts:]
+    pictures = [one for file in found[:parts] for one in decode(io.BytesIO(file))]
+    assert all(np.array_equal(one, other) for one, other in zip(pictures, source.pictures, strict=True))
 
 
 def videos(root: Path) -> list[bytes]:

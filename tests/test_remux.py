@@ -17,8 +17,20 @@ from padreel.dataset.remux import TICKS_PER_FRAME, SpanWriter, keep_from
 from padreel.errors import CorruptShardError
 from padreel.model import Stream
 from tests import video_source
-from tests.video_source import Source, Unit, annex_b, encode, moving_pictures, read_mp4, write_span
+from tests.video_source import (
+    Clip,
+    Source,
+    Unit,
+    annex_b,
+    encode,
+    encode_clip,
+    moving_pictures,
+    read_mp4,
+    sync_samples,
+    write_span,
+)
 
+DELIMITER = b"\x12\0"
 RECORDED = ["melee_port1_480p", "melee_port2_180p25", "melee_port1_720p"]
 
 
@@ -27,6 +39,17 @@ def sources(recordings: Path) -> dict[str, Source]:
     found = {name: read_mp4(str(recordings / "sessions" / name / "capture.mp4")) for name in RECORDED}
     found["annex b"] = annex_b(found["melee_port2_180p25"])
     found["full range"] = encode(moving_pictures(30), full_range=True)
+    found["open"] = twice(encode_clip(moving_pictures(30), Clip(open_gop=True)))
+    found["hevc"] = encode_clip(moving_pictures(40), Clip("libx265"))
+    found["hevc open"] = twice(encode_clip(moving_pictures(30), Clip("libx265", open_gop=True)))
+    found["hevc radl"] = encode_clip(moving_pictures(40), Clip("libx265", radl=2))
+    found["hevc deep"] = encode_clip(moving_pictures(60), Clip("libx265", gop=40, b_frames=12))
+    found["hevc full range"] = encode_clip(moving_pictures(20), Clip("libx265", full_range=True))
+    found["hevc annex b"] = annex_b(found["hevc open"])
+    found["av1"] = encode_clip(moving_pictures(40), Clip("libsvtav1"))
+    found["av1 libaom"] = encode_clip(moving_pictures(40), Clip("libaom-av1"))
+    found["av1 full range"] = encode_clip(moving_pictures(20), Clip("libsvtav1", full_range=True))
+    found["av1 delimited"] = delimited(found["av1"])
     found["deep"] = encode(moving_pictures(70), gop=40, b_frames=16)
     found["intra"] = encode(moving_pictures(60), gop=1, b_frames=0)
     found["one"] = encode(moving_pictures(1))
@@ -34,12 +57,30 @@ def sources(recordings: Path) -> dict[str, Source]:
     return found
 
 
-SOURCES = [*RECORDED, "annex b", "full range", "deep", "intra", "one", "slow"]
+NAL_SOURCES = ["annex b", "full range", "open", "deep", "intra", "one", "slow"]
+HEVC_SOURCES = ["hevc", "hevc open", "hevc radl", "hevc deep", "hevc full range", "hevc annex b"]
+AV1_SOURCES = ["av1", "av1 libaom", "av1 full range", "av1 delimited"]
+SOURCES = [*RECORDED, *NAL_SOURCES, *HEVC_SOURCES, *AV1_SOURCES]
+TAGS = {"h264": "avc1", "hevc": "hvc1", "av1": "av01"}
+LEADS = {"h264": 16, "hevc": 16, "av1": 0}
 
 
-def length_prefixed(unit: bytes) -> bytes:
+def twice(source: Source) -> Source:
+    """An open GOP's stream has one IDR; so here it is again."""
+    count = len(source.units)
+    again = [replace(unit, index=unit.index + count) for unit in source.units]
+    return replace(source, units=source.units + again, pictures=source.pictures * 2)
+
+
+def delimited(source: Source) -> Source:
+    """AV1 as it is sent bare: a temporal delimiter before each unit, extradata without the record around it."""
+    units = [replace(unit, data=DELIMITER + unit.data) for unit in source.units]
+    return replace(source, stream=replace(source.stream, extradata=source.stream.extradata[4:]), units=units)
+
+
+def as_stored(unit: bytes) -> bytes:
     if not unit.startswith(video_source.START_CODE):
-        return unit
+        return unit.removeprefix(DELIMITER)
     nals = unit.split(video_source.START_CODE)[1:]
     return b"".join(len(nal).to_bytes(4, "big") + nal for nal in nals)
 
@@ -48,20 +89,20 @@ def check_packets(path: Path, fps: int, units: Sequence[Unit]) -> None:
     """Every packet is as it was meant: bytes, pts, dts, duration, flag."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
-        tick = Fraction(1, TICKS_PER_FRAME * fps)
+        lead, tick = LEADS[video.codec_context.codec.canonical_name], Fraction(1, TICKS_PER_FRAME * fps)
         found = [packet for packet in container.demux(video) if packet.dts is not None]
         assert len(found) == len(units)
+        assert sync_samples(path) == [unit.idr for unit in units]
         for j, (packet, unit) in enumerate(zip(found, units, strict=True)):
             base = packet.time_base
             assert packet.pts is not None
             assert packet.dts is not None
             assert packet.duration is not None
             assert base is not None
-            assert bytes(packet) == length_prefixed(unit.data)
+            assert bytes(packet) == as_stored(unit.data)
             assert packet.pts * base == unit.index * TICKS_PER_FRAME * tick
-            assert packet.dts * base == (j - 16) * TICKS_PER_FRAME * tick
+            assert packet.dts * base == (j - lead) * TICKS_PER_FRAME * tick
             assert packet.duration * base == TICKS_PER_FRAME * tick
-            assert packet.is_keyframe == unit.idr
             assert not packet.is_discard
             assert not packet.is_corrupt
 
@@ -96,13 +137,18 @@ def test_the_container_says_what_the_stream_says(sources: dict[str, Source], nam
     with av.open(str(tmp_path / "span.mp4")) as container:
         video = container.streams.video[0]
         context = video.codec_context
-        assert (context.width, context.height, context.codec_tag) == (stream.width, stream.height, "avc1")
+        tag = TAGS[stream.codec]
+        assert (context.width, context.height, context.codec_tag) == (stream.width, stream.height, tag)
         assert context.color_range == stream.color_range
         assert context.colorspace == stream.color_space
         assert context.color_primaries == stream.color_primaries
         assert context.color_trc == stream.color_transfer
-        if name != "annex b":
-            assert context.extradata == stream.extradata
+        if name not in ("annex b", "hevc annex b", "av1 delimited"):
+            stored = context.extradata or b""
+            assert len(stored) == len(stream.extradata)
+            # Of hvc1 a record says that it has all parameter sets: a bit of each array, which an encoder's may lack.
+            allowed = {0, 0x80} if stream.codec == "hevc" else {0}
+            assert {a ^ b for a, b in zip(stored, stream.extradata, strict=True)} <= allowed
         assert video.average_rate == stream.fps
         assert video.start_time == 0
 
@@ -121,13 +167,30 @@ def gops(source: Source) -> list[int]:
     return [unit.index for unit in source.units if unit.idr]
 
 
-@pytest.mark.parametrize("name", ["melee_port1_480p", "annex b", "deep", "intra", "slow"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "melee_port1_480p",
+            "annex b",
+            "open",
+            "deep",
+            "intra",
+            "slow",
+            "hevc",
+            "hevc open",
+            "hevc annex b",
+            "hevc deep",
+        ),
+        *("av1", "av1 delimited"),
+    ],
+)
 def test_keep_from_equals_writing_only_the_rest(sources: dict[str, Source], name: str, tmp_path: Path) -> None:
     source = sources[name]
     first = gops(source)[-1]
     assert first > 0
     write_span(tmp_path / "whole.mp4", source)
-    packets = keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", first, source.stream)
+    packets = keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", first, source.stream, gops(source))
     rest = [replace(unit, index=unit.index - first) for unit in source.units if unit.index >= first]
     assert packets == len(rest)
     check_packets(tmp_path / "kept.mp4", source.stream.fps, rest)
@@ -139,15 +202,15 @@ def test_keep_from_equals_writing_only_the_rest(sources: dict[str, Source], name
 
 def test_keep_from_a_place_without_an_idr(sources: dict[str, Source], tmp_path: Path) -> None:
     write_span(tmp_path / "whole.mp4", sources["deep"])
-    with pytest.raises(CorruptShardError, match="no IDR at display position 13"):
-        keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", 13, sources["deep"].stream)
+    with pytest.raises(CorruptShardError, match="no key at display position 13"):
+        keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", 13, sources["deep"].stream, [0, 40])
     assert not (tmp_path / "kept.mp4").exists()
 
 
 def test_keep_from_a_file_of_another_rate(sources: dict[str, Source], tmp_path: Path) -> None:
     write_span(tmp_path / "whole.mp4", sources["deep"])
     with pytest.raises(CorruptShardError, match="whole frames at 7 fps"):
-        keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", 40, replace(sources["deep"].stream, fps=7))
+        keep_from(tmp_path / "whole.mp4", tmp_path / "kept.mp4", 40, replace(sources["deep"].stream, fps=7), [0, 40])
 
 
 def test_what_no_caller_may_ask_for(tmp_path: Path) -> None:

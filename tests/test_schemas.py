@@ -11,11 +11,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 import padreel_schemas
-from padreel_schemas import h264, regenerate
+from padreel_schemas import regenerate
 from padreel_schemas.key import session_key
+from padreel_schemas.keyframes import key_test, length_size, nal_headers
 from padreel_schemas.v1.episodes_pb2 import EpisodeEvent
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
-from padreel_schemas.v1.video_pb2 import VideoFrame
+from padreel_schemas.v1.video_pb2 import VideoFrame, VideoStream
 
 PACKAGE = Path(padreel_schemas.__file__).parent
 GOLDEN = sorted((PACKAGE / "golden").glob("*.bin"))
@@ -73,24 +74,27 @@ def test_the_readme_dumps_the_golden_message(path: Path) -> None:
 def test_golden_access_units_are_what_their_kind_says() -> None:
     key = VideoFrame.FromString((PACKAGE / "golden" / "keyframe.bin").read_bytes())
     delta = VideoFrame.FromString((PACKAGE / "golden" / "delta_frame.bin").read_bytes())
-    prefix = h264.length_size(key.stream.extradata)
-    assert prefix == 4
-    assert h264.has_idr(key.access_unit, prefix)
-    assert not h264.has_idr(delta.access_unit, prefix)
+    assert length_size("h264", key.stream.extradata) == 4
+    is_key = key_test(key.stream)
+    assert is_key(key.access_unit)
+    assert not is_key(delta.access_unit)
 
 
-def test_nal_types_in_both_framings() -> None:
-    assert list(h264.nal_types(b"\0\0\0\x02\x67\xaa\0\0\0\x03\x65\xbb\xcc", 4)) == [7, 5]
-    assert list(h264.nal_types(b"\0\x02\x09\xf0\0\x01\x41", 2)) == [9, 1]
-    assert list(h264.nal_types(b"\0\0\0\x01\x67\xaa\0\0\x01\x65\xbb", None)) == [7, 5]
-    assert h264.length_size(b"\0\0\0\x01\x67\x64\0\x1f") is None
-    assert h264.length_size(b"\x01\x64\0\x1f\xfd\xe1\0") == 2
+def test_nal_headers_in_both_framings() -> None:
+    assert list(nal_headers(b"\0\0\0\x02\x67\xaa\0\0\0\x03\x65\xbb\xcc", 4)) == [0x67, 0x65]
+    assert list(nal_headers(b"\0\x02\x09\xf0\0\x01\x41", 2)) == [0x09, 0x41]
+    assert list(nal_headers(b"\0\0\0\x01\x67\xaa\0\0\x01\x65\xbb", None)) == [0x67, 0x65]
+    assert length_size("h264", b"\0\0\0\x01\x67\x64\0\x1f") is None
+    assert length_size("h264", b"\x01\x64\0\x1f\xfd\xe1\0") == 2
+    assert length_size("hevc", b"\x01" + bytes(20) + b"\xff\0") == 4
+    assert length_size("av1", b"\x01" + bytes(30)) is None
 
 
 @pytest.mark.parametrize("unit", [b"", b"\0", b"\0\0\0\x05", b"\xff\xff\xff\xff\x41", b"\0\0\0\0"])
-@pytest.mark.parametrize("prefix", [4, None])
-def test_damaged_units_have_no_idr_and_raise_nothing(unit: bytes, prefix: int | None) -> None:
-    assert not h264.has_idr(unit, prefix)
+@pytest.mark.parametrize("extradata", [b"\x01" + b"\xff" * 30, b"\0\0\x01"])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_damaged_units_are_no_keys_and_raise_nothing(unit: bytes, codec: str, extradata: bytes) -> None:
+    assert not key_test(VideoStream(codec=codec, extradata=extradata))(unit)
 
 
 def test_keys() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from padreel.core.align import MAX_TIE_BYTES, MAX_TIES, PadTimeline, Verdict
+from padreel.core.codecs import MAX_REORDER
 from padreel.core.pipeline import Limits, Pipeline
 from padreel.core.rules import Rules
-from padreel.core.segment import MAX_AHEAD, MAX_REORDER
+from padreel.core.segment import MAX_AHEAD
 from padreel.model import (
     AppendUnit,
     Commit,

@@ -65,7 +65,7 @@ def test_start(text: str, start: object) -> None:
         ("size", "0x720", "--size (PADREEL_SIZE): found '0x720'"),
         ("fps", "29.97", "--fps (PADREEL_FPS): found '29.97'"),
         ("fps", "0", "--fps (PADREEL_FPS): found '0'"),
-        ("codec", "hevc", "--codec (PADREEL_CODEC): found 'hevc'"),
+        ("codec", "vp9", "--codec (PADREEL_CODEC): found 'vp9'"),
         ("start", "yesterday", "--start (PADREEL_START): found 'yesterday': expected 'earliest'"),
         ("start", "2026-01-31T18:00:00", "the UTC offset is missing"),
         ("max_episode_seconds", "1001", "--max-episode-seconds (PADREEL_MAX_EPISODE_SECONDS): found '1001'"),

@@ -18,9 +18,10 @@ class MediaMark:
 
 @dataclass(frozen=True, slots=True)
 class MediaRange:
-    """The packets of a file that make one episode's video, in decode order, from an IDR on.
+    """The packets of a file that make one episode's video, in decode order, from a key on.
 
-    Of each packet its time stamp in the file's unit, its display position (0 for the IDR), and whether it is an IDR.
+    Of each packet its time stamp in the file's unit, its display position (0 for the key; what is below 0 is left out),
+    and in `idr` 1 where decoding can begin.
     """
 
     uri: str

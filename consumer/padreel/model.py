@@ -130,7 +130,7 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame record; `idr` is read from the NAL units. Without `unit` the picture lies in the session's file."""
+    """A frame record; `idr` and `open_gop` are as `UnitCheck` says. Without `unit` the picture lies in a file."""
 
     offset: int
     key: str
@@ -141,6 +141,7 @@ class Frame:
     unit: bytes
     stream: Stream | None
     session: SessionInfo | None
+    open_gop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,7 @@ class OpenSpan:
 
 @dataclass(frozen=True, slots=True)
 class AppendUnit:
-    """Mux one access unit into a span, in decode order. `index` is its display position, 0 for the first IDR."""
+    """Mux one access unit into a span, in decode order. `index` is its display position, `idr` that it is a key."""
 
     span: int
     index: int

@@ -10,6 +10,7 @@ import structlog
 from padreel.core.pad import GamepadSnapshot, snapshot_of
 from padreel.errors import InputError
 from padreel_schemas import recording
+from padreel_schemas.capture import VIDEOS
 from padreel_schemas.recording import PADS, SYNC, VIDEO, RecordingError
 
 _log = structlog.get_logger("padreel.recordings")
@@ -41,8 +42,13 @@ def list_session_dirs(session_root: Path) -> list[Path]:
 
 
 def validate_session_dir(session_dir: Path | str) -> SessionValidationResult:
-    """See which of the three files are there. Whether they can be used shows when they are read."""
-    missing = tuple(name for name in sorted((VIDEO, SYNC, PADS)) if not (Path(session_dir) / name).exists())
+    """See which of the three files are there. Whether they can be used shows when they are read.
+
+    The video may also be a `capture.mkv` or a `capture.ts`.
+    """
+    folder = Path(session_dir)
+    files = {VIDEO: VIDEOS, SYNC: (SYNC,), PADS: (PADS,)}
+    missing = tuple(name for name in sorted(files) if not any((folder / one).exists() for one in files[name]))
     return SessionValidationResult(ok=not missing, missing_files=missing)
 
 

@@ -237,7 +237,7 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
     episodes_topic: str = _episodes_topic()
     fps: int = _setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
     size: SizeSetting = _setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
-    codec: Literal["h264"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")
+    codec: Literal["h264", "hevc", "av1"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")
     session_timeout_seconds: float = _setting(
         "A session without a frame for so long is cut there.", 120.0, metavar="SECONDS", gt=0, le=86_400
     )

@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 import av
 from av.error import FFmpegError
 
-from padreel_schemas import h264
 from padreel_schemas.capture import RecordingError, packets_of, stream_of, unreadable
+from padreel_schemas.keyframes import key_test
 from padreel_schemas.v1.video_pb2 import VideoStream
 
 MAX_REORDER: Final = 16  # frames decoded before one that is shown earlier: no encoder may have more
@@ -159,14 +159,14 @@ class GrowingVideo:
                     raise RecordingError(f"{self.path}: no video stream, expected one")
                 video = container.streams.video[0]
                 self.stream = stream_of(self.path, video)
-                prefix = h264.length_size(self.stream.extradata)
+                is_key = key_test(self.stream)
                 for count, packet in enumerate(packets_of(video)):
                     if self._file.is_stopped.is_set():
                         return
                     if packet.pts is None:
                         raise RecordingError(f"{self.path}: frame {count} in decode order has no pts")
                     unit = bytes(packet)
-                    self._packets.put(VideoPacket(packet.pts, unit, packet.is_keyframe or h264.has_idr(unit, prefix)))
+                    self._packets.put(VideoPacket(packet.pts, unit, packet.is_keyframe or is_key(unit)))
         except RecordingError as error:
             failure = error
         except (OSError, FFmpegError) as error:

@@ -20,7 +20,7 @@ from padreel_schemas.v1.video_pb2 import VideoStream
 VIDEO = "capture.mp4"
 # An mp4 can be read once it is closed, unless it is fragmented; the others while they grow.
 VIDEOS = (VIDEO, "capture.mkv", "capture.ts")
-CODECS = frozenset({"h264"})
+CODECS = ("h264", "hevc", "av1")
 _UINT32_END = 2**32
 
 
@@ -85,11 +85,11 @@ def read_video(path: Path) -> tuple[VideoStream, list[int]]:
 def stream_of(path: Path, video: AvVideoStream) -> VideoStream:
     # av says that there always is one, but where FFmpeg knows no decoder there is none.
     context: VideoCodecContext | None = video.codec_context
-    name = context.name if context is not None else "unknown"
+    name = context.codec.canonical_name if context is not None else "unknown"  # not the decoder's, such as libdav1d
     if context is None or name not in CODECS:
-        raise RecordingError(f"{path}: codec is {name}, expected {' or '.join(sorted(CODECS))}")
+        raise RecordingError(f"{path}: codec is {name}, expected {', '.join(CODECS[:-1])} or {CODECS[-1]}")
     if not context.extradata:
-        raise RecordingError(f"{path}: no extradata (avcC or parameter sets), expected one")
+        raise RecordingError(f"{path}: no extradata (avcC, hvcC, av1C or parameter sets), expected one")
     if context.width <= 0 or context.height <= 0:
         raise RecordingError(f"{path}: picture size is {context.width}x{context.height}, expected one above 0x0")
     rate = video.average_rate or video.guessed_rate
@@ -99,7 +99,7 @@ def stream_of(path: Path, video: AvVideoStream) -> VideoStream:
     if not 0 < rate.numerator < _UINT32_END:
         raise RecordingError(f"{path}: frame rate is {rate}, which no camera has")
     return VideoStream(
-        codec=context.name,
+        codec=name,
         width=context.width,
         height=context.height,
         fps_num=rate.numerator,

@@ -24,10 +24,10 @@ from typing import Literal
 from av.error import FFmpegError
 from google.protobuf.message import DecodeError
 
-from padreel_schemas import h264
 from padreel_schemas.capture import VIDEO as VIDEO
 from padreel_schemas.capture import RecordingError as RecordingError
 from padreel_schemas.capture import open_video, packets_of, read_video, unreadable, video_path
+from padreel_schemas.keyframes import key_test
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import SessionInfo, VideoFrame, VideoStream
 
@@ -220,7 +220,7 @@ class Recording:
 
     def _frames(self, content: _Content, session: SessionInfo) -> Iterator[PublishedRecord]:
         """Yield the frames in decode order, `time_ns` never going back. Packets are read one at a time."""
-        prefix = h264.length_size(content.stream.extradata)
+        is_key = key_test(content.stream)
         latest_ns = 0
         count = 0
         path = content.video
@@ -238,7 +238,7 @@ class Recording:
                         pts=content.rows[rank].pts,
                         access_unit=unit,
                     )
-                    if packet.is_keyframe or h264.has_idr(unit, prefix):
+                    if packet.is_keyframe or is_key(unit):
                         frame.keyframe = True
                         frame.stream.CopyFrom(content.stream)
                         frame.session.CopyFrom(session)

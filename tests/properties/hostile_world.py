@@ -13,7 +13,7 @@ from padreel.model import Record
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from padreel_schemas.v1.video_pb2 import SessionInfo, VideoFrame, VideoStream
 from tests.properties.chain import GAME, Topics
-from tests.video_source import START_CODE, Source, annex_b, encode, moving_pictures, stream_block
+from tests.video_source import START_CODE, Clip, Source, annex_b, encode_clip, moving_pictures, stream_block
 
 ROUNDS = int(os.environ.get("PADREEL_HOSTILE_ROUNDS", "40"))
 FIRST_SEED = int(os.environ.get("PADREEL_HOSTILE_SEED", "0"))
@@ -89,15 +89,27 @@ def repeatable(seed: int) -> Iterator[None]:
         raise
 
 
-@cache
-def source(size: tuple[int, int] = (64, 48)) -> Source:
-    """Three GOPs with B-frames."""
-    return encode(moving_pictures(FRAMES, *size), gop=GOP, b_frames=2)
+CODECS = {
+    "h264": Clip(gop=GOP, b_frames=2),
+    "hevc": Clip("libx265", gop=GOP, b_frames=2),
+    "av1": Clip("libsvtav1", gop=GOP),
+}
 
 
 @cache
-def start_codes() -> Source:
-    return annex_b(source())
+def source(codec: str = "h264", size: tuple[int, int] = (64, 48), *, open_gop: bool = False) -> Source:
+    """Three GOPs, in H.264 and HEVC with B-frames."""
+    return encode_clip(moving_pictures(FRAMES, *size), replace(CODECS[codec], open_gop=open_gop))
+
+
+@cache
+def reframed(codec: str = "h264", *, open_gop: bool = False) -> Source:
+    """The same framed in the other way: with start codes; of AV1 the extradata alone, with a delimiter in each unit."""
+    of = source(codec, open_gop=open_gop)
+    if codec != "av1":
+        return annex_b(of)
+    units = [replace(unit, data=b"\x12\0" + unit.data) for unit in of.units]
+    return replace(of, stream=replace(of.stream, extradata=of.stream.extradata[4:]), units=units)
 
 
 @dataclass(slots=True)
@@ -122,7 +134,7 @@ def good_session(of: Source | None = None, *, task: str = "") -> Session:
             access_unit=unit.data,
             keyframe=unit.idr,
         )
-        if unit.idr:
+        if unit.idr or unit.index % GOP == 0:  # there an open GOP may begin
             message.stream.CopyFrom(stream_block(of))
             message.session.CopyFrom(session)
         frames.append(message.SerializeToString())
@@ -167,38 +179,69 @@ def prefixed(*nals: bytes) -> bytes:
     return b"".join(len(nal).to_bytes(4, "big") + nal for nal in nals)
 
 
-def damaged_unit(rng: random.Random, unit: bytes) -> bytes:
+def obu(header: int, payload: bytes) -> bytes:
+    size = len(payload)
+    return bytes([header]) + (bytes([size & 127 | 128]) * (size > 127)) + bytes([size >> 7 or size]) + payload
+
+
+def inside(codec: str, unit: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The unit's first NAL unit or OBU with another content, where no check looks, and nothing after it."""
+    if codec == "av1":
+        at = 2 if unit[:1] == b"\x12" else 0
+        return obu(0x32, unit[at + 2 : at + 3] + change(unit[at + 3 :])[:16_000])
+    header = 4 + (1 if codec == "h264" else 2)
+    return prefixed(unit[4:header] + change(unit[header:]))
+
+
+# What little of a picture passes the check, and shows nothing.
+NOTHING = {"h264": b"\x65\x88", "hevc": b"\x28\x01\x80", "av1": b"\x0a\x04\0\0\0\0\x32\x02\x10\0"}
+
+
+def parameter_sets(of: Source) -> bytes:
+    """Those of a stream as they stand in an access unit."""
+    if of.stream.codec == "av1":
+        return of.stream.extradata[4:]
+    nals = annex_b(of).stream.extradata.split(START_CODE)[1:]
+    return prefixed(*nals)
+
+
+def damaged_unit(rng: random.Random, unit: bytes, codec: str) -> bytes:
     """An access unit that is damaged, of another stream, or framed in another way."""
-    others = [*source().units, *start_codes().units, *source((128, 96)).units]
-    slices = unit[5:]
+    other = rng.choice([*CODECS])
+    others = [
+        *source(codec).units,
+        *source(codec, open_gop=True).units,
+        *reframed(codec).units,
+        *source(codec, (128, 96)).units,
+        *source(other).units,
+    ]
+    few = [b"\x65", b"\x41", b"\x65\x88", b"\x28\x01", b"\x02\x01\x80", b"\x01" + rng.randbytes(30)]
     match rng.randrange(8):
         case 0:
             return flip(rng, unit)
-        case 1:  # inside a slice, where no check looks
-            return prefixed(unit[4:5] + flip(rng, slices))
+        case 1:
+            return inside(codec, unit, lambda content: flip(rng, content))
         case 2:
-            return prefixed(unit[4:5] + slices[: rng.randrange(len(slices) + 1)])
+            return inside(codec, unit, lambda content: content[: rng.randrange(len(content) + 1)])
         case 3:
             return unit + rng.choice(others).data
         case 4:
             return rng.choice(others).data
         case 5:  # parameter sets of another picture size, in band
-            avcc = source((128, 96)).stream.extradata
-            sps = avcc[8 : 8 + int.from_bytes(avcc[6:8], "big")]
-            return prefixed(sps) + unit
+            return parameter_sets(source(codec, (128, 96))) + unit
         case 6:
-            return prefixed(rng.choice([b"\x65", b"\x41", b"\x65\x88", b"\x01" + rng.randbytes(30)]))
+            return obu(0x32, rng.choice(few)) if codec == "av1" else prefixed(rng.choice(few))
         case _:
             return rng.randbytes(rng.randrange(80))
 
 
-def damaged_frame(rng: random.Random, value: bytes) -> bytes:
+def damaged_frame(rng: random.Random, value: bytes, codec: str) -> bytes:
     """A VideoFrame with one wrong field."""
     message = VideoFrame.FromString(value)
     number = rng.choice(EDGES)
     match rng.randrange(10):
         case 0 | 1 | 2:
-            message.access_unit = damaged_unit(rng, message.access_unit)
+            message.access_unit = damaged_unit(rng, message.access_unit, codec)
         case 3:
             setattr(message, rng.choice(["sequence", "frame_index", "monotonic_ns", "frame_count"]), number)
         case 4:
@@ -209,7 +252,8 @@ def damaged_frame(rng: random.Random, value: bytes) -> bytes:
             message.pts = rng.choice([-(2**63), -1, 2**63 - 1])
             message.keyframe = not message.keyframe
         case 6:
-            message.stream.CopyFrom(stream_block(rng.choice([source(), start_codes(), source((128, 96))])))
+            of = rng.choice([source(codec), reframed(codec), source(codec, (128, 96)), source(rng.choice([*CODECS]))])
+            message.stream.CopyFrom(stream_block(of))
             damage_stream(rng, message.stream)
         case 7:
             field = rng.choice(["rig_id", "task", "game_id", "media_uri"])
@@ -227,7 +271,10 @@ def damage_stream(rng: random.Random, stream: VideoStream) -> None:
             stream.extradata = flip(rng, stream.extradata)
         case 2:
             stream.extradata = rng.choice(
-                [b"", b"\0\0\0\1", b"\1" * 1_000_000, rng.randbytes(40), b"\0\0\1\x67\0\0\1\x68"]
+                [
+                    *(b"", b"\0\0\0\1", b"\1" * 1_000_000, rng.randbytes(40), b"\0\0\1\x67\0\0\1\x68"),
+                    *(b"\0\0\1\x40\1\1\0\0\1\x42\1\1\0\0\1\x44\1\1", b"\x81\0\0\0", b"\x81\0\0\0\x0a\4\0\0\0\0"),
+                ]
             )
         case 3:
             field = rng.choice(["width", "height", "fps_num", "fps_den"])
@@ -236,7 +283,7 @@ def damage_stream(rng: random.Random, stream: VideoStream) -> None:
             field = rng.choice(["color_range", "color_space", "color_primaries", "color_transfer"])
             setattr(stream, field, rng.randrange(300))
         case _:
-            stream.codec = rng.choice([*TEXTS, "hevc"])
+            stream.codec = rng.choice([*TEXTS, *CODECS])
 
 
 def damaged_pad(rng: random.Random, value: bytes) -> bytes:
@@ -261,15 +308,19 @@ def damaged_pad(rng: random.Random, value: bytes) -> bytes:
     return state.SerializeToString()
 
 
-def hostile_session(rng: random.Random) -> Session:
+def hostile_session(rng: random.Random, codec: str = "h264") -> Session:
     """A good session in which some records are damaged, lost, repeated or out of order."""
-    of = start_codes() if rng.random() < 0.2 else source()
+    open_gop = codec == "hevc" and rng.random() < 0.5
+    is_reframed = rng.random() < 0.2
+    of = reframed(codec, open_gop=open_gop) if is_reframed else source(codec, open_gop=open_gop)
     if rng.random() < 0.2:  # pictures that nothing can show
-        nothing = START_CODE + b"\x65\x88" if of is start_codes() else prefixed(b"\x65\x88")
+        nothing = NOTHING[codec]
+        if codec != "av1":
+            nothing = START_CODE + nothing if is_reframed else prefixed(nothing)
         of = replace(of, units=[replace(one, data=nothing) if one.idr else one for one in of.units])
     session = good_session(of, task=rng.choice(TEXTS))
     topics: tuple[tuple[list[bytes], Callable[[random.Random, bytes], bytes]], ...] = (
-        (session.frames, damaged_frame),
+        (session.frames, lambda rng, value: damaged_frame(rng, value, codec)),
         (session.pads, damaged_pad),
     )
     for values, damaged in topics:

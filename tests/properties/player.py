@@ -30,10 +30,8 @@ from padreel.model import (
     SessionInfo,
     Stream,
 )
-from tests.properties.worlds import NEUTRAL, World, accepted_pads, oracle, random_world
+from tests.properties.worlds import IDR, NEUTRAL, OPEN, OPEN_IDR, OTHER, World, accepted_pads, oracle, random_world
 
-SCHEMA = Schema("h264", 64, 64, 30)
-STREAM = Stream("h264", 64, 64, 30, b"\x01avcC")
 Codec = Callable[[PartitionState], PartitionState]
 
 
@@ -41,13 +39,20 @@ class ViolationError(Exception):
     """A rule of the design does not hold."""
 
 
+def schema_of(world: World) -> Schema:
+    """What all sessions of a world are."""
+    return Schema(world.codec, 64, 64, 30)
+
+
 def frame_item(world: World, offset: int) -> Frame | FrameEnd:
     record = world.frames[offset]
     if record[0] == "X":
         return FrameEnd(offset, record[1], None)
-    _, session, sequence, index, time_ns, idr = record
+    _, session, sequence, index, time_ns, kind = record
     unit = f"{sequence}/{index}".encode()
-    return Frame(offset, session, sequence, index, time_ns, idr, unit, STREAM if idr else None, SessionInfo())
+    stream = Stream(world.codec, 64, 64, 30, b"\x01") if kind != OTHER else None
+    idr, open_gop = kind in (IDR, OPEN_IDR), kind in (OPEN, OPEN_IDR)
+    return Frame(offset, session, sequence, index, time_ns, idr, unit, stream, SessionInfo(), open_gop)
 
 
 def pad_item(world: World, offset: int) -> PadEvent | Heartbeat | PadEnd:
@@ -180,8 +185,14 @@ class Player:
         if not units[first].idr:
             raise ViolationError("the mp4 does not start at an IDR")
         packets = [tuple(map(int, u.unit.split(b"/"))) for u in units[first:]]
-        if [p[0] for p in packets] != list(range(packets[0][0], packets[0][0] + len(packets))):
+        follow = packets[1:]
+        if follow and [p[0] for p in follow] != list(range(follow[0][0], follow[0][0] + len(follow))):
             raise ViolationError("packets are missing")
+        if min(p[1] for p in packets) != packets[0][1]:
+            raise ViolationError("a packet is shown before the first one")
+        kinds = {r[2:4]: r[5] for r in self.world.frames if r[0] == "F" and r[1] == draft.key}
+        if follow and follow[0][0] != packets[0][0] + 1 and kinds[packets[0]] not in (OPEN, OPEN_IDR):
+            raise ViolationError("packets are missing after the first")
         indices = range(draft.first_frame_index, draft.first_frame_index + len(draft.time_ns))
         if not set(indices) <= {p[1] for p in packets}:
             raise ViolationError("rows without a packet")
@@ -273,7 +284,7 @@ def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> 
     gives_up = rng.random() < 0.6
     horizon = world.horizon()
     rules = Rules(
-        schema=SCHEMA,
+        schema=schema_of(world),
         max_episode_ns=rng.choice([2, 4, 9, 1000]),
         max_pre_action_ns=rng.choice([None, 0, 2, 6]),
         dedupe_horizon=horizon,

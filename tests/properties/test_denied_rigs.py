@@ -18,7 +18,7 @@ from padreel.core.pipeline import Limits, Pipeline
 from padreel.core.rigs import NO_RIGS, UNKNOWN, RigList
 from padreel.core.rules import Rules
 from padreel.model import CloseReason, EndReason, Fate, Frame, PartitionState, SessionInfo
-from tests.properties.player import SCHEMA, Player, ViolationError, _ObservedSegment, _schedule, frame_item
+from tests.properties.player import Player, ViolationError, _ObservedSegment, _schedule, frame_item, schema_of
 from tests.properties.worlds import World, oracle, random_world
 
 
@@ -46,7 +46,7 @@ class DenyingPlayer(Player):
         at = self.pipeline.at.frames
         item = frame_item(self.world, at)
         if isinstance(item, Frame):
-            item = replace(item, session=SessionInfo(rig_id=item.key) if item.idr else None)
+            item = replace(item, session=SessionInfo(rig_id=item.key) if item.stream is not None else None)
         self.pipeline.read_frames([item], at + 1, 0)
 
     def deny(self, key: str) -> None:
@@ -93,7 +93,7 @@ def play_denied(seed: int) -> DenyingPlayer:
     rng = random.Random(seed)
     world = random_world(rng)
     rules = Rules(
-        schema=SCHEMA,
+        schema=schema_of(world),
         max_episode_ns=rng.choice([2, 4, 9, 1000]),
         max_pre_action_ns=rng.choice([None, 0, 2, 6]),
         dedupe_horizon=world.horizon(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from padreel_schemas.v1.video_pb2 import SessionInfo, VideoFrame, VideoStream
 from tests.dataset_reading import ReadEpisode
 from tests.properties.chain import GAME, SCHEMA, Outcome, Topics, play
 from tests.properties.hostile_world import (
+    CODECS,
     EDGES,
     FIRST_SEED,
     FRAME_NS,
@@ -39,17 +41,17 @@ from tests.properties.hostile_world import (
     good_session,
     hostile_session,
     mixed,
+    reframed,
     repeatable,
     source,
-    start_codes,
 )
 
 GOOD = b"good@1"
 
 
-def rules(rng: random.Random) -> Rules:
+def rules(rng: random.Random, codec: str) -> Rules:
     return Rules(
-        schema=SCHEMA,
+        schema=replace(SCHEMA, codec=codec),
         game_id=GAME,
         max_pre_action_ns=rng.choice([None, None, 50_000_000]),
         max_episode_ns=rng.choice([900 * 10**9, 250_000_000]),
@@ -65,22 +67,30 @@ def play_round(topics: Topics, which: Rules, rng: random.Random, *, restarts: in
 def alone(which: Rules) -> list[ReadEpisode]:
     """What becomes of the good session if it is the only one."""
     rng = random.Random(0)
-    return play_round(mixed(rng, [(GOOD, good_session())]), which, rng).of("good")
+    good = good_session(source(which.schema.codec))
+    return play_round(mixed(rng, [(GOOD, good)]), which, rng).of("good")
 
 
-def play_beside_a_good_one(rng: random.Random, hostile: list[Session], *, restarts: int = 0) -> Outcome:
+def play_beside_a_good_one(
+    rng: random.Random, hostile: list[Session], *, codec: str = "h264", restarts: int = 0
+) -> Outcome:
     """The hostile sessions, and a good one that must come out as if they were not there."""
-    which = rules(rng)
-    sessions = [(GOOD, good_session()), *((f"bad-{n}@{n}".encode(), session) for n, session in enumerate(hostile))]
+    which = rules(rng, codec)
+    sessions = [
+        (GOOD, good_session(source(codec))),
+        *((f"bad-{n}@{n}".encode(), session) for n, session in enumerate(hostile)),
+    ]
     found = play_round(mixed(rng, sessions), which, rng, restarts=restarts)
     assert sum(map(len, alone(which))) > 10
     assert found.of("good") == alone(which), "the good session is not what it is without the others"
     return found
 
 
-def test_sound_sessions_are_neither_rejected_nor_mixed_up() -> None:
+@pytest.mark.parametrize("codec", CODECS)
+def test_sound_sessions_are_neither_rejected_nor_mixed_up(codec: str) -> None:
     """Else the other tests here prove little."""
-    found = play_beside_a_good_one(random.Random(1), [good_session(), good_session(start_codes(), task="other")])
+    sound = [good_session(source(codec)), good_session(reframed(codec), task="other")]
+    found = play_beside_a_good_one(random.Random(1), sound, codec=codec)
     assert [one for one in found.rejected.values() if one.key in ("good@1", "bad-0@0", "bad-1@1")] == []
     assert found.undecodable == 0
     wanted = [episode.rows for episode in found.of("good")]
@@ -88,12 +98,14 @@ def test_sound_sessions_are_neither_rejected_nor_mixed_up() -> None:
         assert [episode.rows for episode in found.of(session)] == wanted
 
 
-def test_seeded_damage() -> None:
+@pytest.mark.parametrize("codec", CODECS)
+def test_seeded_damage(codec: str) -> None:
     """Bits, fields, access units, parameter sets and whole records of three sessions; at times the process dies."""
     for seed in range(FIRST_SEED, FIRST_SEED + ROUNDS):
         with repeatable(seed):
             rng = random.Random(seed)
-            play_beside_a_good_one(rng, [hostile_session(rng) for _ in range(3)], restarts=rng.choice([0, 0, 3]))
+            hostile = [hostile_session(rng, codec) for _ in range(3)]
+            play_beside_a_good_one(rng, hostile, codec=codec, restarts=rng.choice([0, 0, 3]))
 
 
 def test_random_bytes() -> None:
@@ -117,14 +129,15 @@ def mostly(value: Any, others: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]
 
 @st.composite
 def streams(draw: st.DrawFn) -> VideoStream:
-    extradata = st.one_of(st.just(start_codes().stream.extradata), st.binary(max_size=40))
+    codec = draw(mostly("h264", st.sampled_from([*CODECS])))
+    extradata = st.one_of(st.just(reframed(codec).stream.extradata), st.binary(max_size=40))
     return VideoStream(
-        codec=draw(mostly("h264", texts)),
+        codec=draw(mostly(codec, texts)),
         width=draw(mostly(64, small_numbers)),
         height=draw(mostly(48, small_numbers)),
         fps_num=draw(mostly(30, small_numbers)),
         fps_den=draw(mostly(1, small_numbers)),
-        extradata=draw(mostly(source().stream.extradata, extradata)),
+        extradata=draw(mostly(source(codec).stream.extradata, extradata)),
         color_range=draw(mostly(0, small_numbers)),
         color_space=draw(st.integers(0, 300)),
         color_primaries=draw(st.integers(0, 300)),

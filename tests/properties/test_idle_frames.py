@@ -15,7 +15,7 @@ from padreel.core.align import Join
 from padreel.core.pipeline import Limits
 from padreel.core.rules import Rules
 from padreel.model import EpisodeDraft
-from tests.properties.player import SCHEMA, Player, ViolationError, _ObservedSegment, _schedule
+from tests.properties.player import Player, ViolationError, _ObservedSegment, _schedule, schema_of
 from tests.properties.worlds import oracle, random_world
 
 
@@ -48,7 +48,7 @@ def play_noting(seed: int) -> Noting:
     rng = random.Random(seed)
     world = random_world(rng)
     rules = Rules(
-        schema=SCHEMA,
+        schema=schema_of(world),
         max_episode_ns=rng.choice([2, 4, 9]),
         max_pre_action_ns=rng.choice([None, 0, 2, 6]),
         dedupe_horizon=world.horizon(),

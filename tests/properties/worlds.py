@@ -1,9 +1,9 @@
 """Random worlds of interleaved sessions, and a batch oracle that says what two streams mean.
 
 A world is two lists of records, the frame topic's and the pad topic's, and the order in which they were
-published. Frames are `("F", session, sequence, frame_index, time, idr)`, EVENTs `("E", session, time, value, active)`,
-HEARTBEATs `("H", session, time)`, ENDs `("X", session)`. The worlds hold B-frames, lost records, restarted rigs, clocks
-that step, late and repeated pads, heartbeats that lie, and publishers that send a tail again.
+published. Frames are `("F", session, sequence, frame_index, time, kind)`, EVENTs `("E", session, time, value, active)`,
+HEARTBEATs `("H", session, time)`, ENDs `("X", session)`. The worlds hold B-frames, open GOPs, lost records, restarted
+rigs, clocks that step, late and repeated pads, heartbeats that lie, and publishers that send a tail again.
 
 The oracle reads both streams whole, without any notion of arrival, offsets or commits. It shares no code with
 padreel.
@@ -12,9 +12,12 @@ padreel.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+# Kinds of pictures. Those of an open GOP may have leading ones after them, which are shown before them.
+OTHER, IDR, OPEN, OPEN_IDR = 0, 1, 2, 3
 
 NEVER = -(10**9)
 NEUTRAL = "N"
@@ -26,6 +29,7 @@ class World:
     frames: list[tuple[Any, ...]]
     pads: list[tuple[Any, ...]]
     published: list[str]  # "f" or "p", in the order of publication
+    codec: str = "h264"  # or "hevc", which alone has open GOPs
 
     @property
     def sessions(self) -> list[str]:
@@ -45,25 +49,29 @@ class World:
         return widest + 1
 
 
-def _video(rng: random.Random, session: str, start: int, sequence: int, n: int, b: int) -> tuple[list[Any], int]:
+def _video(
+    rng: random.Random, session: str, start: int, sequence: int, n: int, b: int, kinds: Sequence[int]
+) -> tuple[list[Any], int]:
     times, t = [], start
     for _ in range(n):
         times.append(t)
         t += rng.randint(rng.choice([0, 1, 1]), 3)
     if rng.random() < 0.1:  # a clock that steps
         times[rng.randrange(n)] += rng.choice([-9, -2, 2, 9])
-    order: list[tuple[int, bool]] = []
+    order: list[tuple[int, int]] = []
     i = 0
-    while i < n:  # closed GOPs: the IDR, then each P before its B
+    while i < n:  # the key picture, its leading ones, then each P before its B
         gop = min(n - i, rng.randint(1, 6))
-        order.append((i, True))
-        j = i + 1
+        kind = rng.choice(kinds) if i else kinds[0]
+        leading = min(b, gop - 1) if kind in (OPEN, OPEN_IDR) and rng.random() < 0.7 else 0
+        order += [(i + leading, kind), *((q, OTHER) for q in range(i, i + leading))]
+        j = i + leading + 1
         while j < i + gop:
             k = min(b, i + gop - j - 1)
-            order += [(j + k, False), *((q, False) for q in range(j, j + k))]
+            order += [(j + k, OTHER), *((q, OTHER) for q in range(j, j + k))]
             j += k + 1
         i += gop
-    return [("F", session, sequence + q, idx, times[idx], idr) for q, (idx, idr) in enumerate(order)], t
+    return [("F", session, sequence + q, idx, times[idx], kind) for q, (idx, kind) in enumerate(order)], t
 
 
 def _pad(rng: random.Random, session: str, until: int) -> list[Any]:
@@ -100,10 +108,12 @@ def random_world(rng: random.Random) -> World:
     frames: list[tuple[float, str, Any]] = []
     pads: list[tuple[float, str, Any]] = []
     skew = rng.choice([0, 3, 30, 1000])
+    codec = rng.choice(["h264", "hevc"])
+    kinds = [IDR] if codec == "h264" else rng.choice([[IDR], [IDR, OPEN], [OPEN, OPEN_IDR], [OPEN_IDR, OPEN, IDR]])
     for session in "abcde"[: rng.randint(2, 5)]:
         start, b, n = rng.randint(0, 30), rng.choice([0, 0, 1, 2]), rng.randint(1, 12)
         first = rng.randint(0, 4)
-        video, t = _video(rng, session, first, 0, n, b)
+        video, t = _video(rng, session, first, 0, n, b, kinds)
         if rng.random() < 0.3:  # lost records, perhaps the last ones
             for _ in range(rng.randint(1, 2)):
                 if len(video) > 1:
@@ -114,7 +124,7 @@ def random_world(rng: random.Random) -> World:
         if rng.random() < 0.12:  # a restarted rig: sequence from 0, the clock goes on or starts again
             if video[-1][0] == "X" and rng.random() < 0.8:
                 video.pop()
-            video += _video(rng, session, t + 2 if rng.random() < 0.6 else first, 0, n, b)[0]
+            video += _video(rng, session, t + 2 if rng.random() < 0.6 else first, 0, n, b, kinds)[0]
             if rng.random() < 0.5:
                 video.append(("X", session))
         pad = _pad(rng, session, t)
@@ -137,7 +147,7 @@ def random_world(rng: random.Random) -> World:
     frames.sort(key=lambda e: e[0])
     pads.sort(key=lambda e: e[0])
     published = [e[1] for e in sorted(frames + pads, key=lambda e: e[0])]
-    return World([e[2] for e in frames], [e[2] for e in pads], published)
+    return World([e[2] for e in frames], [e[2] for e in pads], published, codec)
 
 
 def accepted_pads(pads: list[Any], session: str, upto: int | None = None) -> tuple[list[Any], int, int, bool]:
@@ -221,7 +231,7 @@ def oracle(
 def _runs(
     world: World, session: str, split: int, silences: Collection[tuple[str, int]], fate: dict[int, str]
 ) -> list[tuple[list[Any], bool]]:
-    """Decode side: unbroken sequences from an IDR, as (frame_index, sequence, time, idr, offset), and whether cut."""
+    """Decode side: unbroken sequences from a key, as (frame_index, sequence, time, key, offset), and whether cut."""
     runs: list[list[Any]] = []
     current: list[Any] = [[], True]
     expected, highest, latest = 0, -1, NEVER
@@ -234,7 +244,7 @@ def _runs(
             over = over or ("end" if known else "")
             continue
         known = True
-        _, _, sequence, idx, t, idr = r
+        _, _, sequence, idx, t, kind = r
         if over:
             fate[off] = "restarted" if over == "restarted" else "stale"
             continue
@@ -247,6 +257,12 @@ def _runs(
         if sequence < expected:
             over = fate[off] = "restarted"
             continue
+        first = current[0][0] if gop else None
+        if first and len(gop) == 1 and world.codec == "hevc" and kind == OTHER and idx < first[0] and t <= first[2]:
+            expected = sequence + 1  # a leading picture of the first one
+            fate[off] = "wait"
+            continue
+        idr = kind == IDR or (kind == OPEN_IDR and first and len(gop) == idx - first[0]) or (kind != OTHER and not gop)
         if latest > NEVER and (
             t < latest
             if idx > highest

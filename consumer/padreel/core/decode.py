@@ -14,7 +14,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from padreel.core.nal import ANNEX_B, check_h264, unit_form
+from padreel.core.codecs import CODECS, Framing, check_unit, framing_of
 from padreel.model import (
     Frame,
     FrameEnd,
@@ -32,7 +32,6 @@ from padreel.model import (
 )
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
 
-SUPPORTED_CODECS: Final = ("h264",)
 CAMERAS: Final = ("", "main")
 MAX_SIDE: Final = 65_535  # pixels; an mp4 sample entry has 16 bits for each
 MAX_FPS: Final = 1_000
@@ -92,13 +91,13 @@ class Decoder:
     def __init__(self, rules: DecodeRules | None = None) -> None:
         self._rules = rules or DecodeRules()
         self._keys: dict[bytes, str] = {}
-        self._unit_forms: dict[str, int] = {}  # the most recently described session last
+        self._framings: dict[str, Framing] = {}  # the most recently described session last
 
     def remember(self, key: str, stream: Stream) -> None:
         """Take `stream` as what the session's last keyframe said."""
-        form = unit_form(stream.extradata)
-        if form is not None:
-            self._remember_form(key, form)
+        framing = framing_of(stream.codec, stream.extradata)
+        if framing is not None:
+            self._remember(key, framing)
 
     def frames(self, records: Iterable[RawRecord]) -> list[FrameItem]:
         """Decode records of the frame topic: one item per record, in the same order."""
@@ -136,35 +135,35 @@ class Decoder:
             return _by_reference(offset, key, message)
         stream: Stream | None = None
         session: SessionInfo | None = None
-        form = self._unit_forms.get(key)
+        before = self._framings.get(key)
+        framing = before
         if message.HasField("stream"):
             parsed = _stream(message.stream)
             if isinstance(parsed, _Fault):
                 return parsed
-            stream, told = parsed
-            if form is not None and told != form:  # the span that is open takes units of one kind only
-                return _Fault(
-                    RejectReason.STREAM_INVALID,
-                    f"stream.extradata says {_framing(told)}, expected {_framing(form)} as before in this session",
-                )
-            form = told
+            stream, framing = parsed
         if message.HasField("session"):
             info = _session(message.session)
             if isinstance(info, _Fault):
                 return info
             session = info
         unit = message.access_unit
-        check = check_h264(unit, form)
+        check = check_unit(unit, framing)
         if check.fault is not None:
             return _Fault(RejectReason.UNIT_INVALID, f"access_unit: {check.fault}")
-        if check.idr and form is None:
+        is_key = check.idr or check.open_gop
+        if before is not None and framing is not None and (fault := _mixed(before, framing, is_key)) is not None:
+            return fault
+        if is_key and framing is None:
             return _Fault(
                 RejectReason.STREAM_MISSING,
-                "an IDR without a stream block in a session that has sent none yet; rigs send it with every keyframe",
+                "a keyframe without a stream block in a session that has sent none yet; rigs send it with every one",
             )
-        if stream is not None and form is not None:
-            self._remember_form(key, form)
-        return Frame(offset, key, sequence, frame_index, time_ns, check.idr, unit, stream, session)
+        if stream is not None and framing is not None:
+            self._remember(key, framing)
+        return Frame(
+            offset, key, sequence, frame_index, time_ns, check.idr, unit, stream, session, open_gop=check.open_gop
+        )
 
     def _pad(self, record: RawRecord) -> PadItem:
         key = self._key(record.key)
@@ -202,12 +201,12 @@ class Decoder:
                 self._keys[key] = text
         return text
 
-    def _remember_form(self, key: str, form: int) -> None:
-        forms = self._unit_forms
-        forms.pop(key, None)
-        forms[key] = form
-        if len(forms) > _REMEMBERED_KEYS:
-            del forms[next(iter(forms))]
+    def _remember(self, key: str, framing: Framing) -> None:
+        framings = self._framings
+        framings.pop(key, None)
+        framings[key] = framing
+        if len(framings) > _REMEMBERED_KEYS:
+            del framings[next(iter(framings))]
 
     @staticmethod
     def _unreadable(topic: Topic, record: RawRecord, key: str | None, max_bytes: int) -> Rejected:
@@ -252,17 +251,33 @@ def _frame_end(offset: int, key: str, message: video_pb2.VideoFrame) -> FrameEnd
     return FrameEnd(offset, key, message.frame_count, uri)
 
 
-def _stream(message: video_pb2.VideoStream) -> tuple[Stream, int] | _Fault:
+def _mixed(before: Framing, framing: Framing, is_key: bool) -> _Fault | None:
+    """What is wrong with a change of how units are encoded: a span that is open takes units of one kind only.
+
+    At a key another codec is for the session to judge.
+    """
+    if before.codec != framing.codec:
+        if is_key:
+            return None
+        wrong = f"stream.codec is {framing.codec} at a picture that is no key, expected {before.codec}"
+    elif before != framing:
+        wrong = f"stream.extradata says {framing}, expected {before}"
+    else:
+        return None
+    return _Fault(RejectReason.STREAM_INVALID, f"{wrong} as before in this session")
+
+
+def _stream(message: video_pb2.VideoStream) -> tuple[Stream, Framing] | _Fault:
     """A stream block and the framing of its access units.
 
     Colour code points that are all 0 were never set (0 is reserved for two of them), so they count as unspecified.
     """
     if not message.codec:
-        return _stream_fault("codec", message.codec, "one of " + ", ".join(SUPPORTED_CODECS))
-    if message.codec not in SUPPORTED_CODECS:
+        return _stream_fault("codec", message.codec, "one of " + ", ".join(CODECS))
+    if message.codec not in CODECS:
         return _Fault(
             RejectReason.CODEC_UNSUPPORTED,
-            f"stream.codec is {_short(message.codec)}, expected one of {', '.join(SUPPORTED_CODECS)}",
+            f"stream.codec is {_short(message.codec)}, expected one of {', '.join(CODECS)}",
         )
     for name, side in (("width", message.width), ("height", message.height)):
         if not 1 <= side <= MAX_SIDE:
@@ -271,9 +286,9 @@ def _stream(message: video_pb2.VideoStream) -> tuple[Stream, int] | _Fault:
     if not 1 <= fps <= MAX_FPS:
         return _stream_fault("fps_num, fps_den", (message.fps_num, message.fps_den), f"a rate from 1 to {MAX_FPS}")
     extradata = message.extradata
-    form = unit_form(extradata) if len(extradata) <= MAX_EXTRADATA_BYTES else None
-    if form is None:
-        return _stream_fault("extradata", extradata[:16], "an avcC record, or SPS and PPS with start codes")
+    framing = framing_of(message.codec, extradata) if len(extradata) <= MAX_EXTRADATA_BYTES else None
+    if framing is None:
+        return _stream_fault("extradata", extradata[:16], CODECS[message.codec].extradata)
     if message.color_range > 2:
         return _stream_fault("color_range", message.color_range, "0, 1 or 2")
     colors = (message.color_space, message.color_primaries, message.color_transfer)
@@ -282,7 +297,7 @@ def _stream(message: video_pb2.VideoStream) -> tuple[Stream, int] | _Fault:
     if not any(colors):
         colors = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     stream = Stream(message.codec, message.width, message.height, fps, extradata, message.color_range, *colors)
-    return stream, form
+    return stream, framing
 
 
 def stream_of(message: video_pb2.VideoStream) -> Stream | str:
@@ -299,10 +314,6 @@ def _session(message: video_pb2.SessionInfo) -> SessionInfo | _Fault:
     if len(info.media_uri) > MAX_TEXT:
         return _Fault(RejectReason.FIELD_INVALID, f"session.media_uri has more than {MAX_TEXT} characters")
     return info
-
-
-def _framing(form: int) -> str:
-    return "start codes" if form == ANNEX_B else f"length prefixes of {form} bytes"
 
 
 def _stream_fault(name: str, found: object, expected: str) -> _Fault:

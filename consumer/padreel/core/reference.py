@@ -2,8 +2,8 @@
 
 Until then the rows are only kept, 24 bytes each: nothing can be cut before the file says where its IDRs are. Then its
 packets are gone through in decode order, each with its row, as if they had come as frames; so the cuts are those of a
-session that sends its pictures. An IDR stands at the same place in decode and in display order, so that reading can
-begin again at its row.
+session that sends its pictures. An IDR at which an episode may begin stands at the same place in decode and in display
+order, so that reading can begin again at its row.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ _LONGEST_RETRY_NS: Final = 30_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class MediaScan:
-    """What a file holds: of each packet in decode order its time stamp, display position and whether it is an IDR."""
+    """What a file holds: of each packet in decode order its time stamp, display position and what can begin there.
+
+    `idr` and `open_gop` are 1 where a frame's would be True.
+    """
 
     stream: Stream
     mark: MediaMark
     stamps: array[int]
     positions: array[int]
     idr: bytes
+    open_gop: bytes
 
 
 class Wanted(NamedTuple):
@@ -118,17 +122,17 @@ class Referenced:
         assert scan is not None
         count = 0
         while self._packet < len(scan.idr):
-            packet, idr = self._packet, bool(scan.idr[self._packet])
-            if idr and count >= most:
+            packet, position = self._packet, scan.positions[self._packet]
+            idr, open_gop = bool(scan.idr[packet]), bool(scan.open_gop[packet])
+            if idr and position == packet and count >= most:
                 return
             self._packet += 1
-            position = scan.positions[packet]
             at = bisect_left(self._indices, position)
             if at == len(self._indices) or self._indices[at] != position:
                 continue  # its row was lost, or is in an episode
             count += 1
-            stream = scan.stream if idr else None
-            yield Frame(self._offsets[at], key, packet, position, self._times[at], idr, b"", stream, info)
+            stream = scan.stream if idr or open_gop else None
+            yield Frame(self._offsets[at], key, packet, position, self._times[at], idr, b"", stream, info, open_gop)
 
     @property
     def is_gone_through(self) -> bool:
@@ -156,9 +160,15 @@ class Referenced:
         return self._offsets
 
     def packets(self, segment: Segment) -> MediaRange:
-        """The packets of a segment from the IDR on at which its episode begins."""
+        """The packets of a segment from the key on at which its episode begins."""
         scan, key = self.scan, segment.resume_key()
         assert scan is not None
-        part = slice(key.sequence, segment.first_sequence + segment.received)
-        positions = array("q", (position - key.frame_index for position in scan.positions[part]))
-        return MediaRange(self.uri, scan.mark, scan.stamps[part], positions, scan.idr[part])
+        end = segment.first_sequence + segment.received + segment.leading
+        keys = {one.sequence for one in segment.keys}
+        return MediaRange(
+            self.uri,
+            scan.mark,
+            scan.stamps[key.sequence : end],
+            array("q", (position - key.frame_index for position in scan.positions[key.sequence : end])),
+            bytes(packet in keys for packet in range(key.sequence, end)),
+        )

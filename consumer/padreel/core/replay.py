@@ -53,6 +53,7 @@ class FrameReplay:
         self._in_episodes = in_episodes
         self._decoder = Decoder()
         self._base: tuple[int, int] | None = None  # (sequence, frame_index) of the first frame published
+        self._has_leading = False  # pictures that are shown before that one may follow it
         self._next = 0  # sequence after the last one published
 
     def take(self, record: RawRecord) -> bytes | None:
@@ -73,10 +74,13 @@ class FrameReplay:
             self._next = max(self._next, frame.sequence + 1)
             self.found.frames += 1
             return record.value
-        if self._base is None and frame.idr:
+        if self._base is None and (frame.idr or frame.open_gop):
             self._base = frame.sequence, frame.frame_index
+            self._has_leading = frame.open_gop
         sequence, frame_index = self._base or (frame.sequence + 1, 0)
         if frame.sequence < sequence or frame.frame_index < frame_index:
+            if self._has_leading and frame.sequence > sequence:  # shown before the first key: left out without a gap
+                self._base = sequence + 1, frame_index
             self.found.before_idr += 1
             return None
         message = video_pb2.VideoFrame.FromString(record.value or b"")

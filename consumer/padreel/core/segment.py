@@ -1,4 +1,4 @@
-"""Segments: unbroken decode sequences from an IDR, read off in display order.
+"""Segments: unbroken decode sequences from a key picture, read off in display order.
 
 Frames arrive in decode order and are rows in display order. A segment keeps what is not yet *carved*: frames
 that are undecided, or that lie behind one that has not arrived. At its cut the rows are the unbroken display
@@ -12,9 +12,9 @@ from bisect import bisect_left, insort
 from typing import Final, NamedTuple
 
 from padreel.core.align import NO_EVENT, Join
+from padreel.core.codecs import CODECS
 from padreel.model import EndReason, Frame, SessionInfo, Stream
 
-MAX_REORDER: Final = 16  # frames decoded before one that is shown earlier: no H.264 has more, no span's DTS allow more
 MAX_AHEAD: Final = 1_000  # frames from a hole to one behind it: no encoder looks so far ahead, every mp4 can say it
 
 
@@ -26,7 +26,10 @@ class Received(NamedTuple):
 
 
 class Key(NamedTuple):
-    """An IDR at which reading can begin again; `before` is what had been received when it came."""
+    """A picture at which reading can begin again; `before` is what had been received when it came.
+
+    It is an IDR; the first one of a segment can be where an open GOP begins.
+    """
 
     frame_index: int
     offset: int
@@ -55,6 +58,7 @@ class Segment:
 
     __slots__ = (
         "_ahead",
+        "_codec",
         "_gop",
         "_hole",
         "_pending",
@@ -66,6 +70,7 @@ class Segment:
         "idle",
         "info",
         "keys",
+        "leading",
         "lowest_serial",
         "next_index",
         "received",
@@ -78,13 +83,15 @@ class Segment:
         "stream",
     )
 
-    def __init__(self, span: int, stream: Stream, info: SessionInfo, idr: Frame, first_ns: int) -> None:
-        first_index = idr.frame_index
+    def __init__(self, span: int, stream: Stream, info: SessionInfo, first: Frame, first_ns: int) -> None:
+        first_index = first.frame_index
         self.span, self.stream, self.info = span, stream, info
-        self.first_sequence, self.by_reference = idr.sequence, not idr.unit
+        self.first_sequence, self.by_reference = first.sequence, not first.unit
         self.first_index = self.next_index = first_index
         self.first_ns = first_ns  # a split counts from here, kept or not
         self.received = 0
+        self.leading = 0  # frames that followed the first one and are shown before it: they are no part of it
+        self._codec = CODECS[stream.codec]
         self.cut: EndReason | None = None
         self.keys: list[Key] = []
         self.idle: array[int] = array("q")  # offsets of trimmed frames, not yet counted
@@ -95,7 +102,7 @@ class Segment:
         self.row_forced = bytearray()
         self.lowest_serial: int | None = None  # that a decided frame is paired with
         self._pending: dict[int, _Frame] = {}
-        self._gop: list[tuple[int, int]] = []  # (frame_index, time_ns) from the last IDR on, sorted
+        self._gop: list[tuple[int, int]] = []  # (frame_index, time_ns) from the last key on, sorted
         self._hole = first_index  # lowest index not received
         self._ahead: set[int] = set()  # indices received beyond it
 
@@ -106,18 +113,29 @@ class Segment:
         gop = self._gop
         at = bisect_left(gop, (frame.frame_index,))
         if at == 0 or (at < len(gop) and gop[at][0] == frame.frame_index):
-            return True  # before the IDR, or a second frame in one place
+            return True  # before the key, or a second frame in one place
         return frame.time_ns < gop[at - 1][1] or (at < len(gop) and frame.time_ns > gop[at][1])
 
     def reaches(self, frame_index: int) -> bool:
         """Whether the next frame may stand there: it fills the hole, or the hole can still be filled after it."""
         if frame_index <= self._hole:
             return True
-        return len(self._ahead) < MAX_REORDER and frame_index - self._hole <= MAX_AHEAD
+        return len(self._ahead) < self._codec.max_reorder and frame_index - self._hole <= MAX_AHEAD
 
-    def add(self, frame: Frame, before: Received, now_ns: int) -> None:
-        """Take the next frame in decode order."""
-        if frame.idr:
+    def leads(self, frame: Frame) -> bool:
+        """Whether the next frame is a leading picture of the first one, which may not be decodable without the past."""
+        in_place = self._codec.has_leading and self.received == 1 and not (frame.idr or frame.open_gop)
+        return in_place and frame.frame_index < self.first_index and frame.time_ns <= self._gop[0][1]
+
+    def skip(self, frame: Frame) -> None:
+        """Take a leading picture, which is left out. Read again, it comes after the key again."""
+        self.leading += 1
+        if frame.offset < self.keys[0].offset:  # by reference records are in display order
+            self.keys[0] = self.keys[0]._replace(offset=frame.offset)
+
+    def add(self, frame: Frame, key: bool, before: Received, now_ns: int) -> None:
+        """Take the next frame in decode order; `key`: reading can begin at it."""
+        if key:
             self.keys.append(Key(frame.frame_index, frame.offset, frame.sequence, before))
             self._gop = [(frame.frame_index, frame.time_ns)]
         else:
@@ -213,7 +231,7 @@ class Segment:
     # ---- commits
 
     def resume_key(self) -> Key:
-        """The last IDR at or before the first frame that is neither committed nor trimmed."""
+        """The last key at or before the first frame that is neither committed nor trimmed."""
         first = self.row_index if self.row_times else self.next_index
         at = len(self.keys) - 1
         while self.keys[at].frame_index > first:

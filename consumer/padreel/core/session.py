@@ -11,6 +11,7 @@ from padreel.core.align import Join, PadTimeline, Verdict
 from padreel.core.by_reference import ByReference
 from padreel.core.denial import Denial
 from padreel.core.draft import draft_of
+from padreel.core.order import begins, misplaced
 from padreel.core.reference import Referenced
 from padreel.core.rules import Positions, Rules
 from padreel.core.segment import Key, Received, Segment
@@ -127,7 +128,16 @@ class Session(ByReference, Denial):
             else:
                 self.dropped.append((frame.offset, Fate.STALE))
             return
-        if (wrong := self._misplaced(frame)) is not None:
+        latest_segment = self.segments[-1] if self.segments else None
+        going_on = None if self._waiting else latest_segment
+        if going_on is not None and frame.sequence == self._sequence and going_on.leads(frame):
+            going_on.skip(frame)
+            self._sequence += 1
+            self.dropped.append((frame.offset, Fate.WAIT))
+            return
+        is_key = begins(frame, going_on if frame.sequence == self._sequence else None, self._stream)
+        wrong = misplaced(frame, is_key, received, self._sequence, self._waiting, latest_segment)
+        if wrong is not None:
             self._cut(wrong)
             self._sequence = frame.sequence + 1
             self.dropped.append((frame.offset, Fate.WAIT))
@@ -139,61 +149,43 @@ class Session(ByReference, Denial):
         self._sequence = frame.sequence + 1
         latest = frame.time_ns if received.time_ns is None else max(received.time_ns, frame.time_ns)
         self._received = Received(latest, max(received.frame_index, frame.frame_index + 1))
-        if frame.idr:
+        if is_key:
             if not self._start(frame):
                 return
         elif self._waiting:
             self.dropped.append((frame.offset, Fate.WAIT))
             return
         segment = self.segments[-1]
-        segment.add(frame, received, now_ns)
+        segment.add(frame, is_key, received, now_ns)
         if frame.unit:
-            self._emit(AppendUnit(segment.span, frame.frame_index - segment.first_index, frame.idr, frame.unit))
+            self._emit(AppendUnit(segment.span, frame.frame_index - segment.first_index, is_key, frame.unit))
 
-    def _misplaced(self, frame: Frame) -> EndReason | None:
-        """Why the frame cannot stand where it says: it disagrees with others, or leaves a hole that nothing fills."""
-        if self._clock_disagrees(frame):
-            return EndReason.CLOCK
-        inside = frame.sequence == self._sequence and not (frame.idr or self._waiting) and bool(self.segments)
-        return EndReason.GAP if inside and not self.segments[-1].reaches(frame.frame_index) else None
-
-    def _clock_disagrees(self, frame: Frame) -> bool:
-        """Whether time and frame_index disagree in order with the frames received. Equal times are fine."""
-        latest, index = self._received
-        if latest is None:
-            return False
-        if frame.frame_index >= index:
-            return frame.time_ns < latest
-        if frame.time_ns > latest or frame.idr or self._waiting:
-            return True
-        return frame.sequence == self._sequence and bool(self.segments) and self.segments[-1].contradicts(frame)
-
-    def _start(self, idr: Frame) -> bool:
-        """Cut at an IDR where the rules say so and begin a segment if none is open; False: none can begin here."""
-        stream = idr.stream or self._stream
-        if stream is None:  # only a frame that was dropped, or was no IDR, has told it
-            self.dropped.append((idr.offset, Fate.WAIT))
+    def _start(self, key: Frame) -> bool:
+        """Cut at a key where the rules say so and begin a segment if none is open; False: none can begin here."""
+        stream = key.stream or self._stream
+        if stream is None:  # only a frame that was dropped, or was no key, has told it
+            self.dropped.append((key.offset, Fate.WAIT))
             return False
         found, wanted = Schema(stream.codec, stream.width, stream.height, stream.fps), self._rules.schema
         if found != wanted:
             self.detail = f"{found}, this root holds {wanted}"
-            self._close(CloseReason.SCHEMA, EndReason.SCHEMA, idr.offset, Fate.REJECTED)
+            self._close(CloseReason.SCHEMA, EndReason.SCHEMA, key.offset, Fate.REJECTED)
             return False
         segment = self.segments[-1] if self.segments and not self._waiting else None
         if segment is not None:
             if stream != self._stream:
                 self._cut(EndReason.STREAM)
-            elif not segment.dense_at(idr.frame_index):
+            elif not segment.dense_at(key.frame_index):
                 self._cut(EndReason.GAP)
-            elif idr.time_ns >= segment.first_ns + self._rules.max_episode_ns:
+            elif key.time_ns >= segment.first_ns + self._rules.max_episode_ns:
                 self._cut(EndReason.SPLIT)
         self._stream = stream
         if self._waiting or not self.segments:
-            first_ns = idr.time_ns if self._segment_ns is None else self._segment_ns
+            first_ns = key.time_ns if self._segment_ns is None else self._segment_ns
             self._segment_ns, self._waiting = None, False
             span = self._new_span()
-            self.segments.append(Segment(span, stream, self.info or SessionInfo(), idr, first_ns))
-            if idr.unit:
+            self.segments.append(Segment(span, stream, self.info or SessionInfo(), key, first_ns))
+            if key.unit:
                 self._emit(OpenSpan(span, stream))
         return True
 

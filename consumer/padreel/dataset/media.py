@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import av
 
+from padreel.core.codecs import check_unit, framing_of
 from padreel.core.decode import stream_of
-from padreel.core.nal import check_h264, unit_form
 from padreel.core.reference import MediaScan
 from padreel.dataset.remux import SpanWriter, system_errors
 from padreel.errors import MediaError
@@ -91,9 +91,11 @@ class MediaFiles:
             for packet, (stamp, position, idr) in zip(_from(container, media.stamps[0]), wanted, strict=False):
                 if packet.pts != stamp:
                     raise MediaError(f"media_uri {media.uri!r}: a packet at pts {packet.pts}, expected {stamp}")
-                writer.append(position, bool(idr), bytes(packet))
-        if writer.packets != len(media.idr):
-            found = f"the file ends after {writer.packets} of an episode's {len(media.idr)} packets"
+                if position >= 0:
+                    writer.append(position, bool(idr), bytes(packet))
+        needed = sum(position >= 0 for position in media.positions)
+        if writer.packets != needed:
+            found = f"the file ends after {writer.packets} of an episode's {needed} packets"
             raise MediaError(f"media_uri {media.uri!r}: {found}")
 
     def _resolve(self, uri: str) -> Path:
@@ -143,7 +145,7 @@ def _from(container: InputContainer, stamp: int) -> Iterator[Packet]:
 
 def _look_through(path: Path, uri: str, mark: MediaMark, stopping: threading.Event) -> MediaScan:
     stamps: array[int] = array("q")
-    idr = bytearray()
+    idr, open_gop = bytearray(), bytearray()
     try:
         with _opened(path) as container:
             if not container.streams.video:
@@ -153,9 +155,9 @@ def _look_through(path: Path, uri: str, mark: MediaMark, stopping: threading.Eve
             stream = stream_of(told)
             if isinstance(stream, str):
                 raise MediaError(f"media_uri {uri!r}: {stream}")
-            form = unit_form(stream.extradata)
+            framing = framing_of(stream.codec, stream.extradata)
             for packet in capture.packets_of(video):
-                check = check_h264(bytes(packet), form)
+                check = check_unit(bytes(packet), framing)
                 if stopping.is_set():
                     raise MediaNotReadyError(f"media_uri {uri!r}: stopped")
                 if check.fault is not None:  # cut, perhaps because not all of it is here yet
@@ -164,6 +166,7 @@ def _look_through(path: Path, uri: str, mark: MediaMark, stopping: threading.Eve
                     raise MediaError(f"media_uri {uri!r}: frame {len(idr)} in decode order is hidden, or has no pts")
                 stamps.append(packet.pts)
                 idr.append(check.idr)
+                open_gop.append(check.open_gop)
     except capture.RecordingError as error:
         raise MediaNotReadyError(f"media_uri {uri!r}: {error}") from error
     except av.FFmpegError as error:  # no index yet: it is still being written, or is none of the kind
@@ -172,4 +175,4 @@ def _look_through(path: Path, uri: str, mark: MediaMark, stopping: threading.Eve
     if any(one == other for one, other in itertools.pairwise(ordered)):
         raise MediaNotReadyError(f"media_uri {uri!r}: two frames have one pts, so their order is unknown")
     positions = array("q", (bisect_left(ordered, stamp) for stamp in stamps))
-    return MediaScan(stream, mark, stamps, positions, bytes(idr))
+    return MediaScan(stream, mark, stamps, positions, bytes(idr), bytes(open_gop))

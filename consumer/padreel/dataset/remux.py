@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from padreel.core.hevc import length_prefixed
 from padreel.errors import CorruptShardError
 from padreel.model import Stream
 
@@ -76,6 +77,9 @@ class SpanWriter:
         self.path = path
         self.packets = 0
         self._dts_lead = codec.dts_lead
+        self._as_stored: Callable[[bytes], bytes] = bytes
+        if stream.codec == "hevc":
+            stream, self._as_stored = length_prefixed(stream)
         # Kept here, because the muxer replaces the stream's own by a multiple.
         self._time_base = Fraction(1, TICKS_PER_FRAME * stream.fps)
         self._container: OutputContainer | None = None
@@ -92,12 +96,12 @@ class SpanWriter:
             raise
 
     def append(self, index: int, idr: bool, unit: bytes) -> None:
-        """Mux the next unit in decode order. `index` is its display position, 0 for the span's first IDR."""
+        """Mux the next unit in decode order. `index` is its display position, 0 for the span's first; `idr`: a key."""
         if self._container is None:
             raise ValueError(f"{self.path.name}: unit {index} after the span was closed")
         if not unit:  # the muxer would drop it without a word, and every later DTS would be one frame off
             raise ValueError(f"{self.path.name}: unit {index} is empty")
-        packet = av.Packet(unit)
+        packet = av.Packet(self._as_stored(unit))
         packet.stream = self._stream
         packet.time_base = self._time_base
         packet.pts = index * TICKS_PER_FRAME
@@ -161,13 +165,15 @@ def open_span(path: Path, width: int, height: int) -> InputContainer:
     return av.open(str(path), stream_options=options)
 
 
-def keep_from(source: Path, target: Path, first_unit: int, stream: Stream) -> int:
-    """Copy a finished span from the IDR at display position `first_unit` on, which becomes position 0.
+def keep_from(source: Path, target: Path, first_unit: int, stream: Stream, keys: Collection[int]) -> int:
+    """Copy a finished span from the key at display position `first_unit` on, which becomes position 0.
 
-    Used where trimming dropped whole GOPs. What follows an IDR in decode order follows it in display order too, so
-    the copy is a span like any other. Returns its number of packets. Raises `CorruptShardError` where the source has
-    no IDR at that position or a time stamp that no span has, and `OSError`.
+    Used where trimming dropped whole GOPs. What follows a key in decode order follows it in display order too, so the
+    copy is a span like any other. `keys` are the display positions of all keys: a demuxer also takes other pictures for
+    such. Returns the number of packets. Raises `CorruptShardError` where the source has no key at that position or a
+    time stamp that no span has, and `OSError`.
     """
+    known = frozenset(keys)
     with system_errors(), open_span(source, stream.width, stream.height) as container:
         video = container.streams.video[0]
         # The file's own: units that came as Annex B are length-prefixed by now.
@@ -175,10 +181,10 @@ def keep_from(source: Path, target: Path, first_unit: int, stream: Stream) -> in
         writer = SpanWriter(target, dataclasses.replace(stream, extradata=extradata))
         try:
             for index, packet in _packets(container, video, stream.fps, source):
-                if writer.packets or (index == first_unit and packet.is_keyframe):
-                    writer.append(index - first_unit, packet.is_keyframe, bytes(packet))
+                if writer.packets or (index == first_unit and index in known):
+                    writer.append(index - first_unit, index in known, bytes(packet))
             if not writer.packets:
-                raise CorruptShardError(f"{source.name}: no IDR at display position {first_unit}")
+                raise CorruptShardError(f"{source.name}: no key at display position {first_unit}")
             writer.close()
         except BaseException:
             writer.discard()

@@ -55,7 +55,7 @@ class StagedEpisode:
 class _Span:
     writer: SpanWriter
     stream: Stream
-    keyframes: list[int] = field(default_factory=list)  # display positions of the IDRs
+    keyframes: list[int] = field(default_factory=list)  # display positions of the keys
 
 
 class Stage:
@@ -164,7 +164,7 @@ class Stage:
             kept = self._fresh("video")
             written.append(kept)
             with files.announced("stage", kept):
-                keep_from(path, kept, draft.first_unit, span.stream)
+                keep_from(path, kept, draft.first_unit, span.stream, span.keyframes)
             files.unlink(path)
             path = kept
         return _durable("video", path)

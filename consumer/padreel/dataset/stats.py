@@ -22,7 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from padreel.dataset.remux import TICKS_PER_FRAME, decoder_limits, open_span, system_errors
+from padreel.dataset.remux import CODECS, TICKS_PER_FRAME, decoder_limits, open_span, system_errors
 from padreel.errors import CorruptShardError, UndecodableError
 from padreel.model import Schema
 
@@ -80,7 +80,7 @@ def picture_stats(video: Path, schema: Schema, positions: Sequence[int]) -> Stat
         stream.thread_type = "NONE"  # one picture at a time: threads would only add latency
         stream.codec_context.options = decoder_limits(schema.width, schema.height)
         for position in positions:
-            packet = _keyframe(container, stream, schema.fps, position, video)
+            packet = _keyframe(container, stream, schema, position, video)
             picture = _decode(stream.codec_context, packet)
             if isinstance(picture, str):
                 faults.append(f"display position {position}: {picture}")
@@ -102,11 +102,11 @@ def picture_stats(video: Path, schema: Schema, positions: Sequence[int]) -> Stat
     }
 
 
-def _keyframe(container: Any, stream: Any, fps: int, position: int, video: Path) -> Any:
+def _keyframe(container: Any, stream: Any, schema: Schema, position: int, video: Path) -> Any:
     """The packet at a display position."""
-    ticks = round(1 / (stream.time_base * fps * TICKS_PER_FRAME)) * TICKS_PER_FRAME
+    ticks = round(1 / (stream.time_base * schema.fps * TICKS_PER_FRAME)) * TICKS_PER_FRAME
     # The index is in decode order, and an IDR's DTS is 16 frames below its PTS: seeking by PTS would overshoot.
-    container.seek((position - 16) * ticks, stream=stream, backward=True)
+    container.seek((position - CODECS[schema.codec].dts_lead) * ticks, stream=stream, backward=True)
     for packet in container.demux(stream):
         if packet.pts == position * ticks:
             break
