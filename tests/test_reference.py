@@ -253,6 +253,18 @@ def test_a_file_of_another_schema_rejects_the_session() -> None:
     assert sum(commit.accounted.values()) == 9
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_rows_before_one_of_another_game_are_accounted(has_ended: bool) -> None:
+    machine = Pipeline(Rules(schema=Schema("h264", 64, 48, 30), game_id="one"), Limits(), PartitionState())
+    other = replace(row(3, 3), session=replace(INFO, game_id="other"))
+    end = [FrameEnd(2, KEY, 2)] if has_ended else [row(2, 2)]
+    machine.read_frames([ROWS[0], ROWS[1], *end, other], 4, 0)
+    found = machine.progress()
+    assert found is not None
+    last = {Fate.IGNORED: 3, Fate.END: 1} if has_ended else {Fate.IGNORED: 4}
+    assert (counted(found), found.state.frames_next) == (last, 4)
+
+
 def test_a_unit_in_a_session_by_reference_is_rejected() -> None:
     machine = pipeline()
     machine.read_frames([ROWS[0], Frame(1, KEY, 1, 1, 10, True, b"unit", STREAM, INFO)], 2, 0)

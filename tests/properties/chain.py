@@ -180,9 +180,12 @@ class Chain:
 
     def finish(self, topics: Topics) -> Outcome:
         """Nothing more comes: silence ends what has not ended, everything is committed; then judge the dataset."""
-        self.pipeline.observe_ends(len(topics.frames), len(topics.pads), 1)
-        self.pipeline.tick(_LATER_NS)
-        self._apply(self.pipeline.effects())
+        for before_ns, now_ns in ((1, _LATER_NS), (_LATER_NS, 2 * _LATER_NS), (2 * _LATER_NS, 3 * _LATER_NS)):
+            self.pipeline.observe_ends(len(topics.frames), len(topics.pads), before_ns)
+            self.pipeline.tick(now_ns)
+            for wanted in self.pipeline.wanted(now_ns):  # there is no recording of a session by reference
+                self.pipeline.media_missed(wanted.key, "no media", now_ns, is_final=True)
+            self._apply(self.pipeline.effects())
         if (commit := self.pipeline.progress()) is not None:
             self._apply([commit])
         state, totals = self.shard.state, self.shard.totals

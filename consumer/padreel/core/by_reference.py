@@ -62,7 +62,10 @@ class ByReference:
                 self.dropped.append((item.offset, Fate.STALE))
         elif item.unit:
             self.dropped.append((item.offset, Fate.REJECTED))
-        elif not self._is_other_game(item):
+        elif self._is_other_game(item):
+            if reference.scan is None:  # else they are dropped as they are gone through
+                self._give_up(reference, Fate.IGNORED)
+        else:
             fate = reference.row(item, item.session.media_uri if item.session else "", now_ns)
             # The record of a restart is dropped when what came before it has been gone through.
             if fate is not None and (reference.ending is None or reference.ending.offset != item.offset):
@@ -97,13 +100,17 @@ class ByReference:
         if reference is None or reference.ending is None or reference.scan is not None or self.closing is not None:
             return
         if reference.missed(now_ns, self._rules.media_timeout_ns) or is_final:
-            left, ending = reference.offsets_left(), reference.ending.offset
-            self.dropped += [(offset, Fate.REJECTED) for offset in left]
-            if ending is not None:
-                self.dropped.append((ending, Fate.END))
-            reference.is_done = True
+            self._give_up(reference, Fate.REJECTED)
+            left = reference.offsets_left()
             self.detail = detail
             self.closing, self.closed_at = CloseReason.MEDIA, left[0] if left else self.resume
+
+    def _give_up(self, reference: Referenced, fate: Fate) -> None:
+        """Its file is not needed any more: drop all rows, and what ended them."""
+        self.dropped += [(offset, fate) for offset in reference.offsets_left()]
+        if reference.ending is not None and reference.ending.offset is not None:
+            self.dropped.append((reference.ending.offset, Fate.END))
+        reference.is_done = True
 
     def expand(self, most: int, now_ns: int) -> None:
         """Go through the packets of its file, `most` of them and on to the next IDR."""
