@@ -23,6 +23,7 @@ from tests.fake_publisher import FakePublisher
 from tests.follow_world import Recorder, copy_sessions, expected, follow, follow_with_crashes
 from tests.session_folders import event, frame_times, write_actions, write_folder, write_sync
 from tests.test_shim_publish import publish
+from tests.video_source import Clip, moving_pictures, write_clip
 
 INLINE = FollowOptions(rig_id="rig", task="play", poll_seconds=0.05, closed_after_seconds=1.0)
 VIDEOS = {
@@ -86,6 +87,33 @@ def test_inline_it_is_what_the_finished_folder_gives(tmp_path: Path, root: Path,
     assert [text for text in told if "waiting for more" not in text] == []
     assert (max(early) > 10) == live, "what can be read while it grows goes out then, a plain mp4 once it is closed"
     assert can_grow(folder / video) == live
+
+
+@pytest.mark.parametrize("video", ["capture.mkv", "capture.ts", "capture.mp4"])
+@pytest.mark.parametrize("encoder", ["libx265", "libsvtav1"])
+def test_other_codecs_go_out_live_too(tmp_path: Path, root: Path, state_dir: Path, encoder: str, video: str) -> None:
+    if (encoder, video) == ("libsvtav1", "capture.ts"):
+        pytest.skip("MPEG-TS has no place for AV1")
+    folder = write_folder(tmp_path / "whole" / "session", frames=60, video="capture.mkv")
+    (folder / "capture.mkv").unlink()
+    clip = Clip(encoder, open_gop=True)
+    options = {"movflags": "frag_keyframe+empty_moov"} if video == "capture.mp4" else {}
+    container = {".mkv": "matroska", ".ts": "mpegts", ".mp4": "mp4"}[Path(video).suffix]
+    write_clip(str(folder / video), moving_pictures(60), clip, container, muxer=options)
+    recorder, publisher = Recorder(folder.parent, root, seed=3, most=20_000), FakePublisher()
+    early: list[int] = []
+
+    def then() -> None:
+        early.append(len(publisher.sent))
+        if not (recorder.is_ending and early[-1] <= 10):  # it must not need the end
+            recorder.write()
+
+    follow(root, state_dir, publisher, INLINE, then=then)
+    assert_published(publisher.sent, expected(folder, INLINE))
+    frames = [VideoFrame.FromString(value) for topic, _, value in publisher.sent if topic == "frames"]
+    keys = [frame for frame in frames if frame.keyframe]
+    assert len(keys) == 5
+    assert {key.stream.codec for key in keys} == {"hevc" if encoder == "libx265" else "av1"}
 
 
 def test_by_reference_the_rows_go_out_before_there_is_a_video(whole: Path, root: Path, state_dir: Path) -> None:

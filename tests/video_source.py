@@ -161,15 +161,22 @@ _FULL_RANGE: Final = {
 }
 
 
-def write_clip(file: str | io.BytesIO, pictures: Sequence[Picture], clip: Clip, container_format: str = "mp4") -> None:
-    """Encode pictures into a file as a recorder would."""
+def write_clip(
+    file: str | io.BytesIO,
+    pictures: Sequence[Picture],
+    clip: Clip,
+    container_format: str = "mp4",
+    *,
+    muxer: dict[str, str] | None = None,
+) -> None:
+    """Encode pictures into a file as a recorder would; `muxer` are the container's options."""
     height, width, _ = pictures[0].shape
     options = {name: value.format(**dataclasses.asdict(clip)) for name, value in _OPTIONS[clip.encoder].items()}
     if clip.full_range and clip.encoder in _FULL_RANGE:
         name = next(name for name in options if name.endswith("-params"))
         options[name] += _FULL_RANGE[clip.encoder]
     at_ms = list(itertools.accumulate(clip.deltas, initial=0)) if clip.deltas else None
-    with av.open(file, "w", format=container_format) as container:
+    with av.open(file, "w", format=container_format, options=muxer or {}) as container:
         stream = container.add_stream(clip.encoder, rate=clip.fps, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
