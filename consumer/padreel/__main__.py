@@ -6,28 +6,24 @@ What a command needs is imported when it runs: `--help` must answer at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from padreel.click_settings import load_settings, settings_options
 from padreel.errors import PadreelError, SettingsError
-from padreel.options import Option, load, options_of
 from padreel.settings import (
     ConsumerSettings,
     ConvertSettings,
     DeadLettersSettings,
     ReplaySettings,
-    Settings,
     SkipSettings,
 )
+from padreel.training_cli import COMMANDS
 
 # Read when pyarrow is imported: its own allocator keeps tens of megabytes after the first episode.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-
-F = TypeVar("F", bound=Callable[..., Any])
-S = TypeVar("S", bound=Settings)
 
 
 class _Commands(click.Group):
@@ -42,41 +38,6 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def settings_options(settings: type[Settings]) -> Callable[[F], F]:
-    """Give a command one option per field of `settings` that has a flag."""
-
-    def decorate(command: F) -> F:
-        for option in reversed(options_of(settings)):
-            if option.flag is not None:
-                command = _click_option(option, option.flag)(command)
-        return command
-
-    return decorate
-
-
-def secrets_of(settings: type[Settings], environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """The settings that have no flag, by name; None where the variable is unset or empty."""
-    return {option.name: environment.get(option.env) or None for option in options_of(settings) if option.flag is None}
-
-
-def _load(settings: type[S], values: Mapping[str, object]) -> S:
-    return load(settings, {**values, **secrets_of(settings)})
-
-
-def _click_option(option: Option, flag: str) -> Callable[[F], F]:
-    named: dict[str, Any] = {"envvar": option.env, "show_envvar": True}
-    text = option.help
-    if option.is_switch:
-        return click.option(flag, option.name, is_flag=True, default=None, help=text, **named)
-    if option.required:
-        text += "  [required]"
-    elif option.default is not None:
-        text += f"  [default: {option.default}]"
-    kind = click.Choice(option.choices) if option.choices else click.STRING
-    # Required ones are checked by `load`, which names everything that is missing at once.
-    return click.option(flag, option.name, type=kind, metavar=option.metavar, help=text, **named)
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="padreel")
 def cli() -> None:
@@ -87,7 +48,7 @@ def cli() -> None:
 @settings_options(ConsumerSettings)
 def consume(**values: object) -> None:
     """Consume the rigs' topics and append episodes to one dataset per partition."""
-    settings = _load(ConsumerSettings, values)
+    settings = load_settings(ConsumerSettings, values)
     from padreel.app import run_consumer
     from padreel.logs import configure_logging
 
@@ -99,7 +60,7 @@ def consume(**values: object) -> None:
 @settings_options(ConvertSettings)
 def convert(**values: object) -> None:
     """Convert a folder of recorded sessions into one dataset, without a broker."""
-    settings = _load(ConvertSettings, values)
+    settings = load_settings(ConvertSettings, values)
     from padreel.convert import convert as convert_folder
     from padreel.logs import configure_logging, log_episode
 
@@ -119,7 +80,7 @@ def convert(**values: object) -> None:
 @settings_options(SkipSettings)
 def skip(**values: object) -> None:
     """Record that Kafka lost what a shard still needed, so that its consumer goes on behind the hole."""
-    settings = _load(SkipSettings, values)
+    settings = load_settings(SkipSettings, values)
     import asyncio
 
     from padreel.logs import configure_logging
@@ -158,7 +119,7 @@ def dead_letters() -> None:
 @settings_options(DeadLettersSettings)
 def list_(**values: object) -> None:
     """Show the dead letters, oldest first."""
-    settings = _load(DeadLettersSettings, values)
+    settings = load_settings(DeadLettersSettings, values)
     import asyncio
 
     from padreel.letters_text import show
@@ -174,7 +135,7 @@ def list_(**values: object) -> None:
 @settings_options(ReplaySettings)
 def replay(**values: object) -> None:
     """Publish sessions again after a fix: what of them is in no episode, under a new run."""
-    settings = _load(ReplaySettings, values)
+    settings = load_settings(ReplaySettings, values)
     import asyncio
 
     from padreel.letters_text import say
@@ -185,6 +146,10 @@ def replay(**values: object) -> None:
     outcomes = asyncio.run(replay(settings, lambda outcome: say(outcome, json_lines=settings.json_lines)))
     published = sum(not outcome.why_not for outcome in outcomes)
     click.echo(f"{published} of {len(outcomes)} sessions published again", err=settings.json_lines)
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def _option(name: str, field: FieldInfo) -> Option:
     default = None if required or field.default is None or field.default is False else str(field.default)
     return Option(
         name=name,
-        flag=None if name in SECRETS else "--" + name.replace("_", "-"),
+        flag=None if name in SECRETS else str(extra["flag"]) or "--" + name.replace("_", "-"),
         env=str(extra["env"]) or f"PADREEL_{name.upper()}",
         help=field.description or "",
         metavar=str(extra["metavar"]) or None,

@@ -67,7 +67,7 @@ def _parse_start(value: object) -> object:
 
 
 def _dead_letters_topic() -> Any:
-    return _setting(
+    return setting(
         "Topic that takes what cannot be used, with the reason; made if it is not there.",
         "padreel.dead-letters",
         env="KAFKA_DEAD_LETTERS_TOPIC",
@@ -76,7 +76,7 @@ def _dead_letters_topic() -> Any:
 
 
 def _episodes_topic() -> Any:
-    return _setting(
+    return setting(
         "Topic that is told what became of each episode, once it is committed; made if it is not there.",
         "padreel.episodes",
         env="KAFKA_EPISODES_TOPIC",
@@ -95,12 +95,16 @@ SecretSetting = Annotated[SecretStr, BeforeValidator(_parse_secret)]
 Columns = Literal["full", "minimal"]
 
 
-def _setting(description: str, default: Any = ..., *, env: str = "", metavar: str = "", **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"env": env, "metavar": metavar}, **limits)
+def setting(
+    description: str, default: Any = ..., *, env: str = "", metavar: str = "", flag: str = "", **limits: Any
+) -> Any:
+    """A field that is one setting; without `flag` and `env` these are made of its name."""
+    extra: dict[str, Any] = {"env": env, "metavar": metavar, "flag": flag}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 def _security_setting(name: str, default: Any = None, *, metavar: str = "") -> Any:
-    return _setting(SECURITY_HELP[name], default, env=variable(name), metavar=metavar)
+    return setting(SECURITY_HELP[name], default, env=variable(name), metavar=metavar)
 
 
 class Settings(BaseModel):
@@ -110,7 +114,7 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, hide_input_in_errors=True
     )
 
-    log_format: Literal["auto", "json", "console"] = _setting(
+    log_format: Literal["auto", "json", "console"] = setting(
         "Log lines as JSON or for people; 'auto' is for people on a terminal, else JSON.", "auto"
     )
 
@@ -118,38 +122,38 @@ class Settings(BaseModel):
 class GameSettings(Settings):
     """The two files that say what an action is."""
 
-    game_definition: Path = _setting("YAML file that defines the game's actions.", metavar="FILE")
-    action_mapping: Path = _setting("YAML file that maps the gamepad to those actions.", metavar="FILE")
+    game_definition: Path = setting("YAML file that defines the game's actions.", metavar="FILE")
+    action_mapping: Path = setting("YAML file that maps the gamepad to those actions.", metavar="FILE")
 
 
 class OutputSettings(Settings):
     """What is written, and where."""
 
-    output_root: Path = _setting("Folder the dataset is written to.", metavar="DIR")
-    repo_id: str = _setting("The dataset's LeRobot repo id.", metavar="OWNER/NAME", min_length=1)
-    task: str = _setting("Task of sessions that bring none of their own.", min_length=1)
-    max_pre_action_seconds: float | None = _setting(
+    output_root: Path = setting("Folder the dataset is written to.", metavar="DIR")
+    repo_id: str = setting("The dataset's LeRobot repo id.", metavar="OWNER/NAME", min_length=1)
+    task: str = setting("Task of sessions that bring none of their own.", min_length=1)
+    max_pre_action_seconds: float | None = setting(
         "How much idle time to keep before a session's first action; all of it when unset.",
         None,
         metavar="SECONDS",
         ge=0,
         le=1_000_000,
     )
-    max_episode_seconds: float = _setting(
+    max_episode_seconds: float = setting(
         "Split a session at the first keyframe (IDR) so long after its episode began.",
         900.0,
         metavar="SECONDS",
         gt=0,
         le=1000,
     )
-    columns: Columns = _setting(
+    columns: Columns = setting(
         "'minimal' writes the pictures and the action only; 'full' also the raw pad, exact times and the pad's age.",
         "full",
     )
-    idle_deadzone: float = _setting(
+    idle_deadzone: float = setting(
         "A stick or trigger nearer to zero than this is no action.", 0.1, metavar="0..1", gt=0, le=1
     )
-    button_base: int = _setting(
+    button_base: int = setting(
         "1 reads recordings or mappings whose button ids are one too high.", 0, metavar="0|1", ge=0, le=1
     )
 
@@ -178,7 +182,7 @@ class DatasetSettings(OutputSettings, GameSettings):
 class BrokerSettings(Settings):
     """How to connect to Kafka."""
 
-    bootstrap_servers: str = _setting(
+    bootstrap_servers: str = setting(
         "Kafka brokers to connect to first.",
         env="KAFKA_BOOTSTRAP_SERVERS",
         metavar="HOST:PORT[,...]",
@@ -218,10 +222,10 @@ class BrokerSettings(Settings):
 class ConsumerSettings(BrokerSettings, DatasetSettings):
     """Settings of `padreel consume`."""
 
-    group_id: str = _setting(
+    group_id: str = setting(
         "Kafka consumer group. One output root belongs to one group.", "padreel", env="KAFKA_GROUP_ID", min_length=1
     )
-    group_timeout_seconds: float = _setting(
+    group_timeout_seconds: float = setting(
         "A consumer that the broker has not heard for so long loses its partitions to the others of the group.",
         10.0,
         env="KAFKA_GROUP_TIMEOUT_SECONDS",
@@ -229,52 +233,52 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
         ge=1,
         le=1800,
     )
-    frames_topic: str = _setting("Topic of the video frames.", "padreel.frames", env="KAFKA_FRAMES_TOPIC", min_length=1)
-    pads_topic: str = _setting(
+    frames_topic: str = setting("Topic of the video frames.", "padreel.frames", env="KAFKA_FRAMES_TOPIC", min_length=1)
+    pads_topic: str = setting(
         "Topic of the gamepad snapshots.", "padreel.gamepad", env="KAFKA_PADS_TOPIC", min_length=1
     )
     dead_letters_topic: str = _dead_letters_topic()
     episodes_topic: str = _episodes_topic()
-    fps: int = _setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
-    size: SizeSetting = _setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
-    codec: Literal["h264", "hevc", "av1"] = _setting("Codec of the dataset; sessions of another are rejected.", "h264")
-    session_timeout_seconds: float = _setting(
+    fps: int = setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
+    size: SizeSetting = setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
+    codec: Literal["h264", "hevc", "av1"] = setting("Codec of the dataset; sessions of another are rejected.", "h264")
+    session_timeout_seconds: float = setting(
         "A session without a frame for so long is cut there.", 120.0, metavar="SECONDS", gt=0, le=86_400
     )
-    media_root: Path | None = _setting(
+    media_root: Path | None = setting(
         "Folder of the recordings that sessions by reference name; nothing outside it is opened.", None, metavar="DIR"
     )
-    media_timeout_seconds: float = _setting(
+    media_timeout_seconds: float = setting(
         "How long to wait for it after the session's END, or silence.", 3600.0, metavar="SECONDS", gt=0, le=604_800
     )
-    start: StartSetting = _setting(
+    start: StartSetting = setting(
         "Where to begin on a partition that has no commit yet.", "earliest", metavar="earliest|latest|TIME"
     )
-    rigs: Path | None = _setting(
+    rigs: Path | None = setting(
         "Rig ids, one per line, that metrics name; 'RIG deny' drops that rig's records. Read again when it changes.",
         None,
         metavar="FILE",
     )
-    until: Literal["end"] | None = _setting(
+    until: Literal["end"] | None = setting(
         "'end' stops when everything that was published before start-up is committed (backfill).", None
     )
-    metrics_port: int | None = _setting(
+    metrics_port: int | None = setting(
         "Serve /metrics, /livez and /readyz on this port; 0 takes any free one. Off when unset.",
         None,
         metavar="PORT",
         ge=0,
         le=65_535,
     )
-    metrics_host: str = _setting(
+    metrics_host: str = setting(
         "Address to serve them on; 0.0.0.0 for every interface.", "127.0.0.1", metavar="ADDRESS", min_length=1
     )
-    buffer_records: int = _setting(
+    buffer_records: int = setting(
         "Undecided frames, and undecided pad records, to hold per partition before reading waits.",
         100_000,
         metavar="N",
         ge=1_000,
     )
-    buffer_bytes: int = _setting(
+    buffer_bytes: int = setting(
         "Bytes of pad records, and of video waiting for the disk, to hold per partition before reading waits.",
         32 * 2**20,
         metavar="BYTES",
@@ -298,8 +302,8 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
 class ConversionSettings(OutputSettings):
     """What a conversion needs beside a game and an action mapping."""
 
-    session_root: Path = _setting("Folder whose immediate child folders are recorded sessions.", metavar="DIR")
-    strict: bool = _setting("Fail at the first invalid session instead of skipping it.", False)
+    session_root: Path = setting("Folder whose immediate child folders are recorded sessions.", metavar="DIR")
+    strict: bool = setting("Fail at the first invalid session instead of skipping it.", False)
 
     def recorded(self) -> dict[str, object]:
         return {**super().recorded(), "strict": self.strict}
@@ -308,11 +312,11 @@ class ConversionSettings(OutputSettings):
 class ConvertSettings(ConversionSettings, DatasetSettings):
     """Settings of `padreel convert`."""
 
-    watch: bool = _setting(
+    watch: bool = setting(
         "Keep going until Ctrl-C, converting each session once its recorder has closed it; started again it goes on.",
         False,
     )
-    settle_seconds: float = _setting(
+    settle_seconds: float = setting(
         "With --watch: take a session when none of its files has changed for so long.",
         2.0,
         metavar="SECONDS",
@@ -324,29 +328,29 @@ class ConvertSettings(ConversionSettings, DatasetSettings):
 class SkipSettings(BrokerSettings):
     """Settings of `padreel skip`."""
 
-    output_root: Path = _setting("Folder that the shards are in.", metavar="DIR")
-    partition: int = _setting("Partition of the shard.", metavar="N", ge=0)
-    frames_to: int | None = _setting(
+    output_root: Path = setting("Folder that the shards are in.", metavar="DIR")
+    partition: int = setting("Partition of the shard.", metavar="N", ge=0)
+    frames_to: int | None = setting(
         "Give up the frame records before this offset; when unset those that the broker has deleted.",
         None,
         metavar="OFFSET",
         ge=0,
     )
-    pads_to: int | None = _setting("The same for the gamepad records.", None, metavar="OFFSET", ge=0)
+    pads_to: int | None = setting("The same for the gamepad records.", None, metavar="OFFSET", ge=0)
 
 
 class DeadLettersSettings(BrokerSettings):
     """Settings of `padreel dead-letters list`."""
 
     dead_letters_topic: str = _dead_letters_topic()
-    session: str | None = _setting("Key of one session, <session>@<run>; all when unset.", None, metavar="KEY")
-    every: bool = _setting("Also those that were published again already.", False)
-    json_lines: bool = _setting("One JSON object per line instead of a table.", False)
+    session: str | None = setting("Key of one session, <session>@<run>; all when unset.", None, metavar="KEY")
+    every: bool = setting("Also those that were published again already.", False)
+    json_lines: bool = setting("One JSON object per line instead of a table.", False)
 
 
 class ReplaySettings(DeadLettersSettings):
     """Settings of `padreel dead-letters replay`."""
 
-    output_root: Path = _setting(
+    output_root: Path = setting(
         "Folder that the shards are in: what is in one of their episodes is not published again.", metavar="DIR"
     )

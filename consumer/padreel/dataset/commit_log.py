@@ -200,21 +200,24 @@ class CommitLog:
 
     def episodes_of_last_file(self, last: Entry) -> list[Entry]:
         """The episode commits whose rows share the last episodes file, oldest first (at most 250)."""
-        return list(reversed(list(self._back(last))))
+        first = (last.totals.episodes - 1) // EPISODES_PER_FILE * EPISODES_PER_FILE
+        return list(reversed(list(self.episodes_back(last, first))))
 
-    def _back(self, last: Entry) -> Iterator[Entry]:
+    def episodes_back(self, last: Entry, first: int = 0) -> Iterator[Entry]:
+        """The commits of the episodes up to `last`, the latest first, back to the episode of index `first`.
+
+        Raises CorruptShardError where one is missing or of another episode, and what `read` raises.
+        """
         n = last.n if last.episode is not None else last.previous_episode
-        wanted = last.totals.episodes - 1
-        number = wanted // EPISODES_PER_FILE
-        while n is not None and wanted // EPISODES_PER_FILE == number and wanted >= 0:
-            entry = last if n == last.n else self.read(n)
+        for wanted in range(last.totals.episodes - 1, max(first, 0) - 1, -1):
+            entry = last if n == last.n else None if n is None else self.read(n)
             if entry is None or entry.episode is None or entry.episode.index != wanted:
                 raise CorruptShardError(
-                    f"{self._shard / commit_path(n)}: expected the commit of episode {wanted}; restore this file "
-                    "from a copy of the shard"
+                    f"{self._folder if n is None else self._shard / commit_path(n)}: expected the commit of episode "
+                    f"{wanted}; restore this file from a copy of the shard"
                 )
             yield entry
-            n, wanted = entry.previous_episode, wanted - 1
+            n = entry.previous_episode
 
     def link(self, entry: Entry, folder: Path) -> bool:
         """Make `entry` commit N, durably. True: it is. False: N is another writer's.

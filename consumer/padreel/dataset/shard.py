@@ -207,6 +207,19 @@ class Shard:
             content = projection.info_file(self._spec, self._last.totals, converted, skipped)
             publish.put_all(self.path, self._folder, [self._folder.prepare(self.path / layout.INFO, content)])
 
+    def rewrite_episodes_files(self) -> None:
+        """Make all episodes files anew from the log; opening made the last one. Raises FencedError, OSError."""
+        batch: list[Entry] = []
+        for entry in self._log.episodes_back(self._last):
+            batch.append(entry)
+            if (entry.totals.episodes - 1) % layout.EPISODES_PER_FILE == 0:
+                file = projection.EpisodesFile(self._schema, reversed(batch))
+                prepared = self._folder.prepare(self.path / file.path, file.content())
+                files.make_folders([prepared.final.parent], self.path)
+                self._folder.put(prepared)
+                files.fsync_folder(prepared.final.parent)
+                batch = []
+
     def close(self) -> None:
         """Drop open spans, what is staged for no commit, and the publish folder. Raises OSError."""
         with contextlib.ExitStack() as steps:  # all of them, last one first, whichever fails

@@ -1,0 +1,33 @@
+"""The commands that use recordings afterwards: check, merge, relabel.
+
+What a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from padreel.click_settings import load_settings, settings_options
+from padreel.training_settings import CheckSettings
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@settings_options(CheckSettings)
+def check(path: Path, **values: object) -> None:
+    """Check a session folder, a shard or a merged dataset, or a folder of them.
+
+    Exit code 0 is PASS, 3 WARN, 4 FAIL.
+    """
+    settings = load_settings(CheckSettings, values)
+    from padreel.logs import configure_logging
+    from padreel.training.check_command import run_check
+
+    configure_logging(settings.log_format)
+    raise SystemExit(run_check(path, settings, click.echo))
+
+
+COMMANDS: Final = (check,)

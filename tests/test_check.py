@@ -1,0 +1,430 @@
+"""`padreel check`: what it says of whole folders, and of every way in which one can be broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from padreel.__main__ import cli
+from padreel.dataset import layout
+from padreel.dataset.commit_log import CommitLog
+from padreel.dataset.layout import shard_folder
+from padreel.training import report
+from padreel.training.check import check
+from padreel.training.report import Finding, Report, Verdict, judged, worst
+from padreel_schemas.recording import PADS, SYNC
+from tests.dataset_reading import read_episodes
+from tests.fakes import FakeBroker
+from tests.session_folders import START_NS, event, frame_times, write_actions, write_folder, write_sync, write_video
+from tests.training_world import Played, consume, publish
+from tests.video_source import encode, moving_pictures
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of two partitions, three sessions in the first."""
+    root = tmp_path_factory.mktemp("made") / "root"
+    broker = FakeBroker(2)
+    sources = [encode(moving_pictures(14, seed=seed), gop=6) for seed in range(4)]
+    publish(broker, 0, [Played(f"session-{i}@{i}", f"rig-{i}", sources[i]) for i in range(3)])
+    publish(broker, 1, [Played("session-3@3", "rig-3", sources[3])])
+    return consume(broker, root)
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "root"))
+
+
+def findings(path: Path, *, deep: bool = False) -> dict[str, Finding]:
+    (one,) = check(path, deep=deep)
+    return {finding.check: finding for finding in one.findings}
+
+
+def failing(path: Path, *, deep: bool = False) -> dict[str, str]:
+    """The checks that do not pass, with what they say."""
+    return {name: one.detail for name, one in findings(path, deep=deep).items() if one.verdict is not Verdict.PASS}
+
+
+# ---- reports -------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_finding_is_the_verdict() -> None:
+    ok, bad = Finding("a", Verdict.PASS, ""), Finding("b", Verdict.WARN, "")
+    assert Report("p", "shard", (ok,)).verdict is Verdict.PASS
+    assert Report("p", "shard", (ok, bad, ok)).verdict is Verdict.WARN
+    assert worst([Verdict.WARN, Verdict.FAIL, Verdict.PASS]) is Verdict.FAIL
+    assert worst([]) is Verdict.PASS
+
+
+def test_many_problems_are_counted_and_the_first_ones_named() -> None:
+    finding = judged("rows", [f"row {i}" for i in range(9)], "good")
+    assert finding.detail == "row 0; row 1; row 2; row 3; row 4; and 4 more"
+    assert judged("rows", [], "good") == Finding("rows", Verdict.PASS, "good")
+
+
+def test_the_json_has_every_finding_and_figure() -> None:
+    one = Report("p", "session", (Finding("a", Verdict.WARN, "odd"),), {"frames": 3})
+    assert report.as_json([one]) == {
+        "format_version": 1,
+        "verdict": "WARN",
+        "reports": [
+            {
+                "path": "p",
+                "kind": "session",
+                "verdict": "WARN",
+                "findings": [{"check": "a", "verdict": "WARN", "detail": "odd"}],
+                "figures": {"frames": 3},
+            }
+        ],
+    }
+
+
+# ---- sessions ------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_session_passes_with_its_figures(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "one", frames=20, events=10)
+    (found,) = check(folder, deep=True)
+    assert found.verdict is Verdict.PASS, found.findings
+    assert found.kind == "session"
+    figures = dict(found.figures)
+    assert figures.pop("fps_measured") == pytest.approx(30, rel=1e-3)
+    assert figures.pop("jitter_ms") == pytest.approx(0, abs=1e-6)
+    assert figures.pop("duration_seconds") == pytest.approx(19 / 30, rel=1e-6)
+    assert figures.pop("events_per_second") == pytest.approx(10 / (19 / 30), rel=1e-3)
+    assert figures.pop("longest_idle_seconds") == pytest.approx(2 / 30, rel=1e-3)
+    assert figures == {
+        "frames": 20,
+        "dropped_frames": 0,
+        "dead_periods": 0,
+        "dead_seconds": 0,
+        "events": 10,
+        "buttons": ["south"],
+        "axes": [],
+        "keys": [],
+    }
+
+
+def _cut_video(folder: Path) -> None:
+    content = (folder / "capture.mp4").read_bytes()
+    (folder / "capture.mp4").write_bytes(content[: len(content) // 2])
+
+
+def _damage_slices(folder: Path) -> None:
+    content = bytearray((folder / "capture.mp4").read_bytes())
+    begin = content.index(b"mdat") + 900
+    content[begin : begin + 200] = b"\xff" * 200
+    (folder / "capture.mp4").write_bytes(content)
+
+
+def _times(change: Callable[[list[int]], list[int]]) -> Callable[[Path], None]:
+    return lambda folder: write_sync(folder / SYNC, change(frame_times(20)))
+
+
+SESSION_FAULTS: dict[str, tuple[Callable[[Path], object], dict[str, Verdict]]] = {
+    "no video": (lambda folder: (folder / "capture.mp4").unlink(), {"video": Verdict.FAIL}),
+    "no actions": (lambda folder: (folder / PADS).unlink(), {"actions": Verdict.FAIL}),
+    "no rows": (lambda folder: (folder / SYNC).unlink(), {"sync": Verdict.FAIL}),
+    "a torn video": (_cut_video, {"video": Verdict.FAIL}),
+    "a cut record": (
+        lambda folder: (folder / PADS).write_bytes((folder / PADS).read_bytes()[:-3]),
+        {"actions": Verdict.WARN},
+    ),
+    "no GamepadState": (lambda folder: write_actions(folder / PADS, [b"\xff"]), {"pad": Verdict.FAIL}),
+    "a row too many": (_times(lambda times: [*times, times[-1] + 33_333_333]), {"frame count": Verdict.FAIL}),
+    "a clock that steps back": (
+        _times(lambda times: [*times[:5], times[3], *times[6:]]),
+        {"frame clock": Verdict.WARN, "jitter": Verdict.WARN, "dropped frames": Verdict.WARN},
+    ),
+    "another rate": (
+        _times(lambda times: [START_NS + 2 * (t - START_NS) for t in times]),
+        {"rate": Verdict.WARN, "dropped frames": Verdict.WARN},
+    ),
+    "a dead period": (
+        _times(lambda times: [*times[:10], *(t + 3_000_000_000 for t in times[10:])]),
+        {"rate": Verdict.WARN, "jitter": Verdict.WARN, "dropped frames": Verdict.WARN, "dead periods": Verdict.WARN},
+    ),
+    "an idle player": (lambda folder: write_actions(folder / PADS, [event(START_NS)]), {"input": Verdict.WARN}),
+}
+
+
+@pytest.mark.parametrize("fault", SESSION_FAULTS)
+def test_a_broken_session_is_named(tmp_path: Path, fault: str) -> None:
+    folder = write_folder(tmp_path / "one", frames=20, events=10)
+    breaking, expected = SESSION_FAULTS[fault]
+    breaking(folder)
+    found = {name: one.verdict for name, one in findings(folder).items() if one.verdict is not Verdict.PASS}
+    assert found == expected
+
+
+def test_pictures_are_decoded_when_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    write_folder(folder, frames=20, events=10)
+    _damage_slices(folder)
+    assert failing(folder) == {}
+    assert "decodable" in failing(folder, deep=True)
+
+
+def test_keys_and_axes_are_named(tmp_path: Path) -> None:
+    from padreel_schemas.v1.gamepad_pb2 import GamepadState
+
+    folder = write_folder(tmp_path / "one", frames=20, events=10)
+    state = GamepadState(monotonic_ns=START_NS, axes=[0, 0.5, 0, -0.05, 0, 1], pressed_buttons=[6], pressed_keys=[44])
+    write_actions(folder / PADS, [state.SerializeToString()])
+    (found,) = check(folder)
+    figures = found.figures
+    assert (figures["buttons"], figures["axes"], figures["keys"]) == (["start"], ["lefty", "right_trigger"], ["Space"])
+
+
+# ---- shards --------------------------------------------------------------------------------------------------
+
+
+def test_whole_shards_pass(root: Path) -> None:
+    reports = check(root, deep=True)
+    assert [(one.kind, one.verdict) for one in reports] == [("shard", Verdict.PASS)] * 2, reports
+    figures = reports[0].figures
+    assert (figures["episodes"], figures["frames"], figures["committed_episodes"], figures["fps"]) == (3, 42, 3, 30)
+
+
+def shard_file(shard: Path, kind: Any, episode: int = 1) -> Path:
+    log = CommitLog(shard)
+    last = log.last()
+    assert last is not None
+    numbers = [entry.n for entry in reversed(list(log.episodes_back(last)))]
+    return shard / layout.final_path(kind, numbers[episode])
+
+
+def _edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _edit_table(path: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    values = pa.array(change(table.column(column).to_pylist()), table.schema.field(column).type)
+    pq.write_table(table.set_column(at, table.schema.field(column), values), path)
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+EPISODES = Path("meta/episodes/chunk-000/file-000.parquet")
+SHARD_FAULTS: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "no info": (lambda shard: (shard / layout.INFO).unlink(), {"metadata", "projection"}),
+    "info is cut": (lambda shard: (shard / layout.INFO).write_text("{"), {"metadata", "projection"}),
+    "another count": (
+        lambda shard: _edit_json(shard / layout.INFO, lambda info: info.update(total_frames=41)),
+        {"metadata", "projection"},
+    ),
+    "a float rate": (
+        lambda shard: _edit_json(shard / layout.INFO, lambda info: info.update(fps=30.0)),
+        {"metadata"},
+    ),
+    "no tasks": (lambda shard: (shard / layout.TASKS).unlink(), {"metadata"}),
+    "a figure less": (
+        lambda shard: _edit_json(shard / layout.STATS, lambda stats: stats["action"].pop("q50")),
+        {"statistics", "projection"},
+    ),
+    "no statistics of the camera": (
+        lambda shard: _edit_json(shard / layout.STATS, lambda stats: stats.pop(layout.CAMERA)),
+        {"statistics", "projection"},
+    ),
+    "episodes are torn": (lambda shard: (shard / EPISODES).write_bytes(b"PAR1"), {"metadata", "projection"}),
+    "another length": (
+        lambda shard: _edit_table(shard / EPISODES, "length", lambda all_: [all_[0] - 1, *all_[1:]]),
+        {"metadata", "rows", "packets", "projection"},
+    ),
+    "another place in the video": (
+        lambda shard: _edit_table(
+            shard / EPISODES, f"videos/{layout.CAMERA}/to_timestamp", lambda all_: [all_[0] + 1, *all_[1:]]
+        ),
+        {"packets", "projection"},
+    ),
+    "a damaged video": (lambda shard: _flip(shard_file(shard, "video")), {"checksums"}),
+    "a video is gone": (lambda shard: shard_file(shard, "video").unlink(), {"checksums", "packets"}),
+    "rows are torn": (
+        lambda shard: shard_file(shard, "data").write_bytes(shard_file(shard, "data").read_bytes()[:-9]),
+        {"checksums", "rows"},
+    ),
+    "other timestamps": (
+        lambda shard: _edit_table(shard_file(shard, "data"), "timestamp", lambda all_: [t + 0.001 for t in all_]),
+        {"checksums", "rows"},
+    ),
+    "gamepad states are damaged": (lambda shard: _flip(shard_file(shard, "gamepad")), {"checksums"}),
+    "a file of another tool": (
+        lambda shard: shutil.copy(shard_file(shard, "data"), shard / "data/chunk-000/file-900.parquet"),
+        {"strangers"},
+    ),
+    "a commit is missing": (lambda shard: (shard / "commits/1.json").unlink(), {"log"}),
+    "a newer format": (
+        lambda shard: _edit_json(shard / "commits/2.json", lambda entry: entry.update(format_version=99)),
+        {"log"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SHARD_FAULTS)
+def test_a_broken_shard_is_named(root: Path, fault: str) -> None:
+    shard = root / shard_folder(0)
+    breaking, expected = SHARD_FAULTS[fault]
+    breaking(shard)
+    found = findings(shard)
+    assert {name for name, one in found.items() if one.verdict is not Verdict.PASS} == expected
+    assert all(found[name].verdict is Verdict.FAIL for name in expected)
+
+
+def test_a_stream_that_contradicts_the_rate_is_a_warning(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    slow = encode(moving_pictures(14), fps=15, gop=6)
+    broker = FakeBroker(1)
+    said = replace(slow, stream=replace(slow.stream, fps=30))
+    publish(broker, 0, [Played("session-0@0", "rig-0", said)])
+    root = consume(broker, tmp_path / "root")
+    found = findings(root / shard_folder(0))
+    assert found["stream timing"].verdict is Verdict.WARN
+    assert "15 Hz" in found["stream timing"].detail
+    assert [one for name, one in found.items() if one.verdict is not Verdict.PASS] == [found["stream timing"]]
+
+
+def test_what_waits_to_be_published_is_a_warning_and_repair_publishes_it(root: Path) -> None:
+    shard = root / shard_folder(0)
+    before = read_episodes(shard)
+    last = CommitLog(shard).last()
+    assert last is not None
+    latest = next(CommitLog(shard).episodes_back(last))
+    assert latest.episode is not None
+    for file in latest.episode.files:
+        kind: Any = file.kind
+        (shard / layout.final_path(kind, latest.n)).rename(shard / layout.STAGING / file.name)
+    _edit_json(shard / layout.INFO, lambda info: info.update(total_episodes=2, total_frames=28))
+    (shard / layout.STATS).write_bytes(json.dumps(_stats_of(shard, 1)).encode())
+    assert "published" in failing(shard)
+    assert "checksums" not in failing(shard)
+    result = CliRunner().invoke(cli, ["check", str(shard), "--repair"])
+    assert result.exit_code == 0, result.output
+    assert read_episodes(shard) == before
+
+
+def _stats_of(shard: Path, episode: int) -> Any:
+    log = CommitLog(shard)
+    last = log.last()
+    assert last is not None
+    return list(reversed(list(log.episodes_back(last))))[episode].totals.stats
+
+
+REPAIRABLE = [name for name, (_, checks) in SHARD_FAULTS.items() if not checks & {"checksums", "strangers", "log"}]
+
+
+@pytest.mark.parametrize("fault", REPAIRABLE)
+def test_repair_makes_lerobot_s_files_anew(root: Path, made: Path, fault: str) -> None:
+    shard = root / shard_folder(0)
+    SHARD_FAULTS[fault][0](shard)
+    result = CliRunner().invoke(cli, ["check", str(shard), "--repair", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["verdict"] == "PASS"
+    original = made / shard_folder(0)
+    for name in (layout.TASKS, layout.STATS, EPISODES):
+        assert (shard / name).read_bytes() == (original / name).read_bytes(), name
+    mended, whole = (json.loads((one / layout.INFO).read_text()) for one in (shard, original))
+    assert mended == whole
+
+
+def test_repair_rewrites_every_episodes_file(
+    root: Path, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With files of two episodes, of which the first is gone."""
+    monkeypatch.setattr(layout, "EPISODES_PER_FILE", 2)
+    monkeypatch.setattr("padreel.dataset.commit_log.EPISODES_PER_FILE", 2)
+    shard = root / shard_folder(0)
+    (shard / EPISODES).unlink()
+    assert CliRunner().invoke(cli, ["check", str(shard), "--repair"]).exit_code == 0
+    names = sorted(path.name for path in (shard / EPISODES).parent.iterdir())
+    assert names == ["file-000.parquet", "file-001.parquet"]
+    assert read_episodes(shard) == read_episodes(made / shard_folder(0))
+
+
+def test_repair_without_any_info_says_what_is_lost(root: Path) -> None:
+    shard = root / shard_folder(0)
+    shutil.rmtree(root / shard_folder(1))
+    (shard / layout.INFO).unlink()
+    result = CliRunner().invoke(cli, ["check", str(shard), "--repair"])
+    assert result.exit_code == 0, result.output
+    assert "action layout, profile name and settings are lost" in result.stderr
+
+
+def test_repair_does_not_hide_a_damaged_episode(root: Path) -> None:
+    shard = root / shard_folder(0)
+    _flip(shard_file(shard, "video", 2))
+    result = CliRunner().invoke(cli, ["check", str(shard), "--repair"])
+    assert result.exit_code == 1
+    assert "sha256" in result.output
+
+
+# ---- the command ---------------------------------------------------------------------------------------------
+
+
+def test_exit_codes_say_the_verdict(root: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert run(cli, ["check", str(root)]).exit_code == 0
+    _flip(shard_file(root / shard_folder(0), "gamepad"))
+    failed = run(cli, ["check", str(root)])
+    assert failed.exit_code == 4
+    assert failed.output.splitlines()[-1] == "FAIL"
+    odd = write_folder(tmp_path / "odd", frames=20, events=10)
+    write_actions(odd / PADS, [event(START_NS)])
+    assert run(cli, ["check", str(odd)]).exit_code == 3
+    nothing = run(cli, ["check", str(tmp_path / "nowhere")])
+    assert nothing.exit_code == 1
+    assert "nowhere" in nothing.output
+
+
+def test_json_is_one_object(root: Path) -> None:
+    result = CliRunner().invoke(cli, ["check", str(root), "--json"])
+    content = json.loads(result.stdout)
+    assert content["verdict"] == "PASS"
+    assert [Path(one["path"]).name for one in content["reports"]] == [shard_folder(0), shard_folder(1)]
+
+
+def test_checking_changes_nothing(root: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    check(root, deep=True)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_a_folder_of_sessions_gives_a_report_each(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_folder(tmp_path / name, frames=8, events=4)
+    (tmp_path / "notes").mkdir()
+    assert [Path(one.path).name for one in check(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.recordings
+def test_the_real_recordings(recordings: Path) -> None:
+    reports = check(recordings / "sessions", deep=True)
+    assert len(reports) == 5
+    assert all(one.verdict is not Verdict.FAIL for one in reports), reports
+    frames = {Path(one.path).name: one.figures["frames"] for one in reports}
+    assert frames["melee_port1_720p"] == 30
+    assert np.isclose(reports[0].figures["fps_measured"], 29.97, rtol=0.01)
+
+
+def test_a_second_video_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "one", frames=8, events=4)
+    write_video(folder / "capture.mkv", 8)
+    assert "expected one video file" in failing(folder)["video"]
