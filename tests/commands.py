@@ -32,7 +32,10 @@ COMMANDS = {
         *("padreel_shim.follow_cli", "padreel_shim.producer", "padreel_shim.publish"),
         *("padreel_shim.simulate_cli", "padreel_shim.topics"),
     ],
-    "padreel.__main__": ["padreel.app", "padreel.replay", "padreel.skip"],
+    "padreel.__main__": [
+        *("padreel.app", "padreel.replay", "padreel.skip"),
+        *("padreel.training.check_command", "padreel.training.merge_command"),
+    ],
 }
 _REQUEST_BYTES = 2**20
 _NUMBER = struct.Struct("=q")

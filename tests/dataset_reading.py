@@ -99,6 +99,10 @@ def _table(path: Path) -> Any:
 def _episode(root: Path, info: dict[str, Any], meta: dict[str, Any]) -> ReadEpisode:
     place = {"chunk_index": meta["data/chunk_index"], "file_index": meta["data/file_index"]}
     table = _table(root / info["data_path"].format(**place))
+    begin = table["episode_index"].to_pylist().index(meta["episode_index"])  # rows may be packed
+    table = table.slice(begin, meta["length"])
+    if "gamepad/chunk_index" in meta:
+        place = {"chunk_index": meta["gamepad/chunk_index"], "file_index": meta["gamepad/file_index"]}
     video = video_path(root, info, meta)
     rows = {name: table[name].to_pylist() for name in table.column_names if name not in _PLACES}
     return ReadEpisode(

@@ -50,13 +50,13 @@ def _parse_size(value: object) -> object:
     return Size(int(match[1]), int(match[2]))
 
 
-def _parse_start(value: object) -> object:
-    """'earliest', 'latest', or a time as milliseconds of the epoch."""
-    if not isinstance(value, str) or value in ("earliest", "latest"):
+def parse_time(value: object, expected: str = "expected") -> object:
+    """A time as milliseconds of the epoch; values that are no text stay. Raises ValueError."""
+    if not isinstance(value, str):
         return value
     if re.fullmatch(r"\d{1,15}", value):
         return int(value)
-    expected = "expected 'earliest', 'latest', milliseconds of the epoch, or an ISO 8601 time with its UTC offset"
+    expected = f"{expected} milliseconds of the epoch, or an ISO 8601 time with its UTC offset"
     try:
         time = datetime.fromisoformat(value)
     except ValueError:
@@ -64,6 +64,11 @@ def _parse_start(value: object) -> object:
     if not _UTC_OFFSET.search(value):
         raise ValueError(f"{expected}: the UTC offset is missing, as in 2026-01-31T18:00:00+00:00")
     return int(time.astimezone(UTC).timestamp() * 1000)
+
+
+def _parse_start(value: object) -> object:
+    """'earliest', 'latest', or a time as milliseconds of the epoch."""
+    return value if value in ("earliest", "latest") else parse_time(value, "expected 'earliest', 'latest',")
 
 
 def _dead_letters_topic() -> Any:

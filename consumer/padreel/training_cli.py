@@ -1,4 +1,4 @@
-"""The commands that use recordings afterwards: check, merge, relabel.
+"""The commands that use recordings afterwards: check, merge.
 
 What a command needs is imported when it runs.
 """
@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.training_settings import CheckSettings
+from padreel.training.settings import CheckSettings, MergeSettings
 
 
 @click.command()
@@ -30,4 +30,17 @@ def check(path: Path, **values: object) -> None:
     raise SystemExit(run_check(path, settings, click.echo))
 
 
-COMMANDS: Final = (check,)
+@click.command()
+@click.argument("roots", metavar="ROOT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@settings_options(MergeSettings)
+def merge(roots: tuple[Path, ...], **values: object) -> None:
+    """Merge all shards at and below the ROOTs into one LeRobot dataset. Videos are hard-linked, never re-encoded."""
+    settings = load_settings(MergeSettings, values)
+    from padreel.logs import configure_logging
+    from padreel.training.merge_command import run_merge
+
+    configure_logging(settings.log_format)
+    run_merge(roots, settings, click.echo)
+
+
+COMMANDS: Final = (check, merge)

@@ -26,13 +26,13 @@ VARIABLE = "PADREEL_CRASH_POINT"
 ANY = "*"
 OPERATIONS = {
     "mkdir": "a folder is made",
-    "write": "a small file is written whole, fsync included",
+    "write": "a file is written whole; a small one with its fsync",
     "fsync": "a file's content, or a folder's names, are made durable",
     "stage": "something is written to an episode's mp4: its head, a unit, its index",
     "claim": "a claim gets its name in the log",
-    "link": "another commit gets its name in the log",
-    "rename": "a staged file gets its final name",
-    "replace": "a metadata file is replaced out of the publish folder",
+    "link": "another commit gets its name in the log, or a file its name in a merged dataset",
+    "rename": "a staged file gets its final name, or a merged dataset does",
+    "replace": "a metadata file is replaced out of the publish folder, or an update's file is moved into its dataset",
     "unlink": "a file of one's own is removed",
     "rmdir": "a folder of one's own is removed",
     "fence unlink": "a file in another writer's publish folder is removed",

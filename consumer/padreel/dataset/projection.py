@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,11 @@ def _stats_type(feature: dict[str, Any], key: str) -> pa.DataType:
 
 def episodes_schema(spec: DatasetSpec) -> pa.Schema:
     """The columns of an episodes file, LeRobot's in its order, then ours."""
+    return episodes_schema_of(layout.features(spec))
+
+
+def episodes_schema_of(features: Mapping[str, Any]) -> pa.Schema:
+    """The same from info.json's `features`."""
     int64, float64 = pa.int64(), pa.float64()
     columns: dict[str, pa.DataType] = {
         "episode_index": int64,
@@ -67,7 +72,7 @@ def episodes_schema(spec: DatasetSpec) -> pa.Schema:
         f"videos/{CAMERA}/from_timestamp": float64,
         f"videos/{CAMERA}/to_timestamp": float64,
     }
-    for name, feature in layout.features(spec).items():
+    for name, feature in features.items():
         for key in STATS_KEYS:
             columns[f"stats/{name}/{key}"] = _stats_type(feature, key)
     columns["meta/episodes/chunk_index"] = int64
@@ -112,7 +117,7 @@ class EpisodesFile:
     def __init__(self, schema: pa.Schema, entries: Iterable[Entry]) -> None:
         """`schema` is `episodes_schema()` of the dataset."""
         rows = [episode_row(entry) for entry in entries]
-        self._table = _checked_table(rows, schema)
+        self._table = checked_table(rows, schema)
         self.number = rows[0]["episode_index"] // layout.EPISODES_PER_FILE
 
     def followed_by(self, entry: Entry) -> EpisodesFile:
@@ -131,7 +136,8 @@ class EpisodesFile:
         return _parquet(self._table)
 
 
-def _checked_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+def checked_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of episodes' metadata. Raises ValueError for a column that is missing, unknown or null."""
     for row in rows:
         if row.keys() != set(schema.names):
             wrong = sorted(row.keys() ^ set(schema.names))

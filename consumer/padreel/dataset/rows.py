@@ -93,14 +93,18 @@ def _states(encoder: ActionEncoder, events: tuple[bytes, ...]) -> tuple[FloatArr
     return action, encode_observation(axes, buttons), encode_keys(pressed, encoder.scancodes)
 
 
-def data_file(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """The data parquet file."""
+def data_table(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """The rows as a table of `data_schema`. Raises ValueError for columns that are missing, unknown or out of order."""
     schema = data_schema(spec)
     if list(columns) != schema.names:
         raise ValueError(f"data columns {list(columns)}, expected {schema.names}")
-    table = pa.Table.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+    return pa.Table.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def data_file(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """The data parquet file."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="snappy", use_dictionary=True)
+    pq.write_table(data_table(spec, columns), sink, compression="snappy", use_dictionary=True)
     return sink.getvalue()
 
 

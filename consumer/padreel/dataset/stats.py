@@ -98,7 +98,7 @@ def picture_stats(video: Path, schema: Schema, positions: Sequence[int]) -> Stat
         raise UndecodableError(f"none of {len(positions)} keyframes can be decoded, {faults[0]}")
     return {
         name: ([count] if name == "count" else [[[value / 255.0]] for value in values])
-        for name, values in _histogram_figures(histogram, count).items()
+        for name, values in histogram_figures(histogram, count).items()
     }
 
 
@@ -131,7 +131,7 @@ def _decode(decoder: Any, packet: Any) -> Any:
     return pictures[0] if len(pictures) == 1 else f"gives {len(pictures)} pictures, expected one"
 
 
-def _histogram_figures(histogram: NDArray[np.int64], count: int) -> dict[str, list[float]]:
+def histogram_figures(histogram: NDArray[np.int64], count: int) -> dict[str, list[float]]:
     """Exact figures, in [0, 255], of the values that a (channels, 256) histogram counts."""
     levels = np.arange(256, dtype=np.float64)
     figures: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std", "count", *QUANTILES)}

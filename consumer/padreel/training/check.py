@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from padreel.dataset import files, layout
 from padreel.errors import DatasetError, InputError
+from padreel.training.build import update_is_interrupted
 from padreel.training.check_dataset import check_dataset
 from padreel.training.check_session import check_session
 from padreel.training.check_shard import check_shard
@@ -74,6 +75,8 @@ def _checked(path: Path, kind: FolderKind, deep: bool) -> Report:
 
 def _listed(path: Path) -> Finding:
     """A merged dataset's files against their list."""
+    if update_is_interrupted(path):
+        return Finding("checksums", Verdict.WARN, "an update was interrupted: run `padreel merge --update` again")
     try:
         listed = read_checksums(path / CHECKSUMS)
     except (DatasetError, OSError) as error:

@@ -13,7 +13,7 @@ from padreel.errors import DatasetError
 from padreel.training.check import check, folders
 from padreel.training.repair import repair
 from padreel.training.report import EXIT_CODES, as_json, table, worst
-from padreel.training_settings import CheckSettings
+from padreel.training.settings import CheckSettings
 
 _log = structlog.get_logger("padreel.check")
 

@@ -1,0 +1,77 @@
+"""Settings of the commands that use recordings afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, field_validator
+
+from padreel.settings import Settings, parse_time, setting
+from padreel.training.selection import Filters, parse_where
+
+
+def _parse_names(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+NamesSetting = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+SinceSetting = Annotated[int, BeforeValidator(parse_time)]
+
+
+class CheckSettings(Settings):
+    """Settings of `padreel check`."""
+
+    deep: bool = setting("Decode every picture too.", False)
+    repair: bool = setting("Make LeRobot's files of a shard anew from its commit log, then check.", False)
+    json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+
+class MergeSettings(Settings):
+    """Settings of `padreel merge`."""
+
+    output: Path = setting("Folder that becomes the merged dataset.", metavar="DIR")
+    compact: bool = setting("Pack small videos into larger ones, at most 1000 s each; packets stay as they are.", False)
+    image_stats: Literal["keyframes", "full"] = setting(
+        "Image statistics as the shards have them, from keyframes, or anew from every picture (decodes all).",
+        "keyframes",
+    )
+    update: bool = setting("Add to the output what was committed since it was made.", False)
+    session: NamesSetting = setting("Only these sessions, names or keys.", (), metavar="NAME[,...]")
+    rig: NamesSetting = setting("Only sessions of these rigs.", (), metavar="NAME[,...]")
+    since: SinceSetting | None = setting(
+        "Only episodes whose last frame was published at this time or later.", None, metavar="TIME"
+    )
+    where: str = setting(
+        "Only episodes whose columns fulfil this, such as 'length >= 300 and forced = 0'.", "", metavar="CONDITION"
+    )
+    min_progress: float | None = setting(
+        "Only sessions of which at least this share of the frames was kept.", None, metavar="0..1", ge=0, le=1
+    )
+    skip_existing: bool = setting(
+        "Leave out sessions that another shard has brought already, instead of ending with an error.", False
+    )
+    json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+    @field_validator("where")
+    @classmethod
+    def _check_where(cls, value: str) -> str:
+        if value:
+            parse_where(value)
+        return value
+
+    @property
+    def filters(self) -> Filters:
+        """What is let in."""
+        return Filters(
+            sessions=frozenset(self.session),
+            rigs=frozenset(self.rig),
+            since_ms=self.since,
+            where=parse_where(self.where) if self.where else (),
+            min_progress=self.min_progress,
+        )
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides which episodes enter and how they are packed, JSON-able."""
+        names = ("compact", "image_stats", "session", "rig", "since", "where", "min_progress", "skip_existing")
+        return {name: value for name, value in self.model_dump(mode="json").items() if name in names}

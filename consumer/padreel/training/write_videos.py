@@ -1,0 +1,142 @@
+"""Videos of a training set: hard links to the shards' mp4s, or several packed into one, packets as they are."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from padreel.core.nal import unit_form
+from padreel.dataset import files
+from padreel.dataset.remux import SpanWriter, open_span, system_errors
+from padreel.errors import CorruptShardError
+from padreel.model import Schema, Stream
+from padreel.training.plan import Pictures
+from padreel.training.write_rows import TEMPORARY, publish_file
+from padreel_schemas import capture
+
+_NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES})
+_ACCESS_UNIT_DELIMITER: Final = 9
+_LENGTH_BYTES: Final = 4
+_CHUNK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One mp4 to pack: where it is, and at which picture of the packed file it begins."""
+
+    path: Path
+    first_picture: int
+    packets: int
+
+
+def link_or_copy(source: Path, target: Path, sha256: str) -> bool:
+    """Give `source` the name `target` too; where the filesystem cannot, copy it and compare. True: linked.
+
+    Raises CorruptShardError where a copy is not what its commit says, OSError.
+    """
+    try:
+        files.link_once(source, target)
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+    temporary = target.with_name(target.name + TEMPORARY)
+    digest = hashlib.sha256()
+    with files.announced("write", target), source.open("rb") as reading, temporary.open("wb") as writing:
+        while chunk := reading.read(_CHUNK):
+            digest.update(chunk)
+            writing.write(chunk)
+    if digest.hexdigest() != sha256:
+        files.unlink(temporary)
+        raise CorruptShardError(f"{source}: found sha256 {digest.hexdigest()}, expected {sha256}; restore it")
+    publish_file(temporary, target)
+    return False
+
+
+def pictures_of(path: Path, schema: Schema) -> Pictures:
+    """What packing has to know of an mp4, from its index alone. Raises CorruptShardError, OSError."""
+    stream, packets = _described(path, schema)
+    colours = (stream.color_range, stream.color_space, stream.color_primaries, stream.color_transfer)
+    # Parameter sets may differ in one file of H.264, where they can go in band.
+    packable = schema.codec == "h264" and unit_form(stream.extradata) == _LENGTH_BYTES
+    sets = "" if packable else hashlib.sha256(stream.extradata).hexdigest()
+    return Pictures(packets, f"{colours} {sets}")
+
+
+def pack_videos(parts: Sequence[Part], target: Path, schema: Schema) -> None:
+    """Write one mp4 of all parts, in their order; where parameter sets differ they go before every IDR, in band.
+
+    Raises CorruptShardError where a part is not what was planned, OSError.
+    """
+    streams = [_described(part.path, schema)[0] for part in parts]
+    in_band = any(stream.extradata != streams[0].extradata for stream in streams)
+    temporary = target.with_name(target.name + TEMPORARY)
+    with files.announced("write", target):
+        writer = SpanWriter(temporary, streams[0])
+        try:
+            for part, stream in zip(parts, streams, strict=True):
+                _append(writer, part, parameter_sets(stream.extradata) if in_band else b"", schema)
+            writer.close()
+        except BaseException:
+            writer.discard()
+            raise
+    publish_file(temporary, target)
+
+
+def parameter_sets(avcc: bytes) -> bytes:
+    """The SPS and PPS of an avcC as NAL units with 4-byte lengths. Raises ValueError where it is cut short."""
+    units: list[bytes] = []
+    at, count = 6, avcc[5] & 31
+    for _ in range(2):
+        for _ in range(count):
+            size = int.from_bytes(avcc[at : at + 2], "big")
+            unit = avcc[at + 2 : at + 2 + size]
+            if not size or len(unit) != size:
+                raise ValueError(f"avcC is cut short at byte {at}")
+            units.append(size.to_bytes(_LENGTH_BYTES, "big") + unit)
+            at += 2 + size
+        count = avcc[at] if at < len(avcc) else 0
+        at += 1
+    return b"".join(units)
+
+
+def with_sets(unit: bytes, sets: bytes) -> bytes:
+    """An access unit (4-byte lengths) with parameter sets before its slices, behind a delimiter if it has one."""
+    if len(unit) > _LENGTH_BYTES and unit[_LENGTH_BYTES] & 31 == _ACCESS_UNIT_DELIMITER:
+        end = _LENGTH_BYTES + int.from_bytes(unit[:_LENGTH_BYTES], "big")
+        return unit[:end] + sets + unit[end:]
+    return sets + unit
+
+
+def _append(writer: SpanWriter, part: Part, sets: bytes, schema: Schema) -> None:
+    before = writer.packets
+    with system_errors(), open_span(part.path, schema.width, schema.height) as container:
+        for packet in capture.packets_of(container.streams.video[0]):
+            if packet.pts is None or packet.time_base is None:
+                raise CorruptShardError(f"{part.path}: a packet without a time")
+            index = packet.pts * packet.time_base * schema.fps
+            if index.denominator != 1:
+                raise CorruptShardError(f"{part.path}: a packet at {index} frames, expected whole frames")
+            unit = bytes(packet)
+            if packet.is_keyframe and sets:
+                unit = with_sets(unit, sets)
+            writer.append(part.first_picture + int(index), packet.is_keyframe, unit)
+    if writer.packets - before != part.packets:
+        raise CorruptShardError(f"{part.path}: {writer.packets - before} packets, expected {part.packets}")
+
+
+def _described(path: Path, schema: Schema) -> tuple[Stream, int]:
+    """How the pictures of an mp4 are encoded, and how many packets it has."""
+    with system_errors(), open_span(path, schema.width, schema.height) as container:
+        if not container.streams.video:
+            raise CorruptShardError(f"{path}: no video stream")
+        video = container.streams.video[0]
+        context, packets = video.codec_context, video.frames
+        extradata = bytes(context.extradata or b"")
+        colours = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+    stream = Stream(schema.codec, schema.width, schema.height, schema.fps, extradata, *map(int, colours))
+    return stream, packets
