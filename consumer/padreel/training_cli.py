@@ -1,4 +1,4 @@
-"""The commands that use recordings afterwards: check, merge.
+"""The commands that use recordings afterwards: check, merge, relabel.
 
 What a command needs is imported when it runs.
 """
@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.training.settings import CheckSettings, MergeSettings
+from padreel.training.settings import CheckSettings, MergeSettings, RelabelSettings
 
 
 @click.command()
@@ -43,4 +43,17 @@ def merge(roots: tuple[Path, ...], **values: object) -> None:
     run_merge(roots, settings, click.echo)
 
 
-COMMANDS: Final = (check, merge)
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@settings_options(RelabelSettings)
+def relabel(path: Path, **values: object) -> None:
+    """Make a merged dataset, or the shards below a folder, anew under another action mapping."""
+    settings = load_settings(RelabelSettings, values)
+    from padreel.logs import configure_logging
+    from padreel.training.relabel_command import run_relabel
+
+    configure_logging(settings.log_format)
+    run_relabel(path, settings, click.echo)
+
+
+COMMANDS: Final = (check, merge, relabel)

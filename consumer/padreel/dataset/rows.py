@@ -30,9 +30,14 @@ Columns = dict[str, NDArray[Any]]  # name -> (rows,) or (rows, slots)
 
 def data_schema(spec: DatasetSpec) -> pa.Schema:
     """The data file's schema: every feature but the camera, in order; with what `datasets` wants to find there."""
+    return data_schema_of(layout.features(spec))
+
+
+def data_schema_of(features: Mapping[str, Any]) -> pa.Schema:
+    """The same from info.json's `features`."""
     fields: list[pa.Field] = []
     described: dict[str, dict[str, Any]] = {}
-    for name, feature in layout.features(spec).items():
+    for name, feature in features.items():
         if feature["dtype"] == "video":
             continue
         value = {"dtype": feature["dtype"], "_type": "Value"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator
 
+from padreel.errors import SettingsError
 from padreel.settings import Settings, parse_time, setting
 from padreel.training.selection import Filters, parse_where
 
@@ -75,3 +77,33 @@ class MergeSettings(Settings):
         """What decides which episodes enter and how they are packed, JSON-able."""
         names = ("compact", "image_stats", "session", "rig", "since", "where", "min_progress", "skip_existing")
         return {name: value for name, value in self.model_dump(mode="json").items() if name in names}
+
+
+class RelabelSettings(Settings):
+    """Settings of `padreel relabel`."""
+
+    action_mapping: Path = setting("YAML file that maps the gamepad to the actions, the new one.", metavar="FILE")
+    output: Path = setting("Folder that becomes the relabelled dataset.", metavar="DIR")
+    game_definition: Path | None = setting(
+        "YAML file that defines the game's actions, if not those that the dataset has.", None, metavar="FILE"
+    )
+    button_base: int | None = setting(
+        "1 where button ids in recordings and mapping are one too high; as it was when unset.",
+        None,
+        metavar="0|1",
+        ge=0,
+        le=1,
+    )
+    json_output: bool = setting("Print JSON instead of a line.", False, flag="--json", env="PADREEL_JSON")
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the rows, JSON-able: what the files hold, not what they are called. Raises SettingsError."""
+        given = {"action_mapping": self.action_mapping, "game_definition": self.game_definition}
+        return {"button_base": self.button_base, **{name: _digest(path) for name, path in given.items()}}
+
+
+def _digest(path: Path | None) -> str | None:
+    try:
+        return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from error

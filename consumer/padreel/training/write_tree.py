@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from padreel.dataset import files, layout, projection
 from padreel.dataset.layout import CAMERA
+from padreel.dataset.rows import data_schema_of
 from padreel.dataset.stats import Stats, aggregate_stats
 from padreel.errors import CorruptShardError
 from padreel.model import Schema
@@ -133,15 +134,16 @@ class TreeWriter:
         self.digests[str(name)] = sha256_of_content(content)
 
     def _rows(self, inside: Sequence[Planned], done: int) -> Iterator[pa.Table]:
-        schema: pa.Schema | None = None
+        # As if written at once: what reading makes of a file's schema is not what it was written from.
+        schema = data_schema_of(self._info["features"])
         for i, planned in enumerate(inside, 1):
             episode, source = planned.episode, self._sources[planned.episode.shard]
             file = episode.file("data")
             where = f"{source.path}: data file of commit {episode.n}"
             table = parse_rows(source.read(episode.n, file), where, episode.length)
-            if schema is not None and not table.schema.equals(schema):
-                raise CorruptShardError(f"{where}: found other columns than in the episodes before it")
-            schema = table.schema
+            if not table.schema.equals(schema):
+                raise CorruptShardError(f"{where}: found other columns than info.json has")
+            table = table.cast(schema)
             self._tell("rows", done + i, len(self._plan.episodes))
             yield numbered(table, index=planned.index, first_row=planned.first_row, task_index=planned.task_index)
 

@@ -1,0 +1,47 @@
+"""What `padreel relabel` does around its work: a shard or a root is merged first, with links that go away again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from padreel.dataset import files
+from padreel.errors import DatasetError
+from padreel.options import load
+from padreel.training.manifest import MANIFEST
+from padreel.training.merge import merge
+from padreel.training.merge_command import progress, system_errors
+from padreel.training.relabel import RelabelledSet, relabel
+from padreel.training.settings import MergeSettings, RelabelSettings
+from padreel.training.write_tree import Tell
+
+
+def run_relabel(path: Path, settings: RelabelSettings, say: Callable[[str], None]) -> None:
+    """Relabel and say what was made. Raises ProfileError, DatasetError."""
+    with system_errors(settings.output), progress() as tell:
+        made = relabel_any(path, settings, tell)
+    manifest = made.manifest
+    found = {
+        "format_version": 1,
+        "outcome": made.outcome,
+        "run": manifest.run,
+        "episodes": manifest.total_episodes,
+        "frames": manifest.total_frames,
+    }
+    line = f"{made.outcome}: {manifest.total_episodes} episodes, {manifest.total_frames} frames, run {manifest.run}"
+    say(json.dumps(found, indent=2) if settings.json_output else line)
+
+
+def relabel_any(path: Path, settings: RelabelSettings, tell: Tell) -> RelabelledSet:
+    """Relabel a merged dataset, or all shards at and below a folder. Raises ProfileError, DatasetError, OSError."""
+    if not path.is_dir():
+        raise DatasetError(f"{path}: is no folder; expected a merged dataset, a shard or an output root")
+    if (path / MANIFEST).exists():
+        return relabel(path, settings, tell)
+    between = settings.output.parent / f".{settings.output.name}.padreel-merged"
+    merge([path], load(MergeSettings, {"output": between, "update": files.exists(between)}), tell)
+    made = relabel(between, settings, tell, path)
+    shutil.rmtree(between)
+    return made
