@@ -218,6 +218,8 @@ FILTERED: list[tuple[dict[str, Any], list[int]]] = [
     ({"where": "length >= 16"}, [2, 3]),
     ({"min_progress": 1.0}, [0, 1, 2, 3]),
     ({"since": "1970-01-01T00:00:00+00:00"}, [0, 1, 2, 3]),
+    ({"min_quality": 0.9103}, [2, 3]),
+    ({"top_k": 1}, [3]),
 ]
 
 
@@ -296,7 +298,7 @@ def test_the_summary_is_a_table_or_json(root: Path, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     lines = first.stdout.splitlines()
     assert lines[0].split() == ["shard", "episodes", "frames", "quality", "not", "let", "in"]
-    assert lines[1].split()[1:] == ["1", "14", "2", "rig"]
+    assert lines[1].split()[1:] == ["1", "14", "0.909", "2", "rig"]  # nothing is wrong but that it is short
     assert lines[3].startswith("created: 2 episodes, 31 frames")
     second = CliRunner().invoke(cli, ["merge", str(root), "--output", str(tmp_path / "b"), "--json"])
     content = json.loads(second.stdout)

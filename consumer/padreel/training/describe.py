@@ -18,6 +18,7 @@ ROWS_PER_GROUP: Final = 250
 # Beside a shard's own columns: whence the episode is, and where its gamepad states lie.
 EXPORT_COLUMNS: Final[Mapping[str, pa.DataType]] = {
     "shard": pa.string(),
+    "quality": pa.float64(),
     "gamepad/chunk_index": pa.int64(),
     "gamepad/file_index": pa.int64(),
 }
@@ -51,6 +52,7 @@ def episode_row(planned: Planned, stats: Mapping[str, Stats]) -> dict[str, Any]:
         **episode.columns,
         **{f"{one.kind}_sha256": one.sha256 for one in episode.files},
         "shard": episode.shard,
+        "quality": episode.quality,
         "gamepad/chunk_index": gamepad[0],
         "gamepad/file_index": gamepad[1],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -134,8 +133,3 @@ def read_manifest(dataset: Path) -> Manifest | None:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise CorruptShardError(f"{path}: no manifest of a merged dataset ({error}); merge it anew") from error
     return manifest
-
-
-def names_of(values: Sequence[str]) -> tuple[str, ...]:
-    """Each once, in the order of their first appearance."""
-    return tuple(dict.fromkeys(values))

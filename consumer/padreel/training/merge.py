@@ -21,6 +21,7 @@ from padreel.training.checksums import CHECKSUMS, checksums_text, read_checksums
 from padreel.training.episode import CommittedEpisode
 from padreel.training.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Run, encode_manifest, read_manifest
 from padreel.training.plan import Pictures, Plan, Start, plan_merge
+from padreel.training.quality import load_quality_config, scored
 from padreel.training.records import episode_records, shard_records
 from padreel.training.selection import Selection, select, session_owners
 from padreel.training.settings import MergeSettings
@@ -107,8 +108,9 @@ def _choose(sources: Sequence[SourceShard], settings: MergeSettings, before: Man
     """The episodes that enter: of an update those that the manifest has not seen, in the shards' order."""
     seen = {one.id: one.committed_episodes for one in before.shards} if before is not None and settings.update else {}
     candidates: list[CommittedEpisode] = []
+    quality = load_quality_config()
     for source in sources:
-        candidates += reversed(list(source.episodes(seen.get(source.id, 0))))
+        candidates += reversed([scored(source, one, quality) for one in source.episodes(seen.get(source.id, 0))])
     owners, twice = session_owners(candidates, before.session_owners() if before is not None and seen else None)
     if twice is not None and not settings.skip_existing:
         episode, owner = twice

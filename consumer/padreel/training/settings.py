@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from padreel.errors import SettingsError
 from padreel.settings import Settings, parse_time, setting
@@ -50,6 +50,10 @@ class MergeSettings(Settings):
     min_progress: float | None = setting(
         "Only sessions of which at least this share of the frames was kept.", None, metavar="0..1", ge=0, le=1
     )
+    min_quality: float | None = setting(
+        "Only episodes whose quality is at least this.", None, metavar="0..1", ge=0, le=1
+    )
+    top_k: int | None = setting("Of all these, only so many, the best by quality.", None, metavar="N", ge=1)
     skip_existing: bool = setting(
         "Leave out sessions that another shard has brought already, instead of ending with an error.", False
     )
@@ -62,6 +66,12 @@ class MergeSettings(Settings):
             parse_where(value)
         return value
 
+    @model_validator(mode="after")
+    def _check_update(self) -> Self:
+        if self.update and self.top_k is not None:
+            raise ValueError("--update with --top-k: the best of all cannot be added to; merge anew")
+        return self
+
     @property
     def filters(self) -> Filters:
         """What is let in."""
@@ -71,12 +81,14 @@ class MergeSettings(Settings):
             since_ms=self.since,
             where=parse_where(self.where) if self.where else (),
             min_progress=self.min_progress,
+            min_quality=self.min_quality,
+            top_k=self.top_k,
         )
 
     def recorded(self) -> dict[str, Any]:
         """What decides which episodes enter and how they are packed, JSON-able."""
-        names = ("compact", "image_stats", "session", "rig", "since", "where", "min_progress", "skip_existing")
-        return {name: value for name, value in self.model_dump(mode="json").items() if name in names}
+        others = {"log_format", "output", "update", "json_output"}
+        return {name: value for name, value in self.model_dump(mode="json").items() if name not in others}
 
 
 class RelabelSettings(Settings):

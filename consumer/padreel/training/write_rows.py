@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,10 +32,15 @@ def numbered(table: pa.Table, *, index: int, first_row: int, task_index: int) ->
     return table
 
 
-def parse_rows(content: bytes, where: str, length: int) -> pa.Table:
-    """The rows of a committed data file. Raises CorruptShardError where they are not as many as its commit says."""
+def parse_rows(content: bytes, where: str, length: int, columns: Collection[str] | None = None) -> pa.Table:
+    """The rows of a committed data file, with those of `columns` that are there, or all.
+
+    Raises CorruptShardError where they are not as many as its commit says.
+    """
     try:
-        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(content))
+        wanted = [name for name in file.schema_arrow.names if columns is None or name in columns]
+        table = file.read(columns=wanted, use_threads=False)
     except pa.ArrowException as error:
         raise CorruptShardError(f"{where}: no parquet file ({error})") from error
     if table.num_rows != length:
