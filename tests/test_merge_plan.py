@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from padreel.dataset.commit_log import CommittedFile
 from padreel.dataset.layout import VIDEO_FILES_SIZE_IN_MB
+from padreel.errors import SettingsError
+from padreel.options import load
 from padreel.training.episode import CommittedEpisode
 from padreel.training.plan import MAX_PACKED_SECONDS, Pictures, Start, plan_merge
 from padreel.training.selection import (
@@ -21,6 +23,7 @@ from padreel.training.selection import (
     session_owners,
     session_progress,
 )
+from padreel.training.settings import MergeSettings
 
 FPS = 30
 MB = 2**20
@@ -192,3 +195,22 @@ def test_a_condition_that_cannot_be_is_named(text: str) -> None:
         return
     with pytest.raises(ValueError, match=r"expected"):
         parse_where(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, False),
+        ({"mode": "production"}, True),
+        ({"mode": "service"}, True),
+        ({"mode": "service", "require_lerobot": "false"}, False),
+        ({"require_lerobot": "true"}, True),
+    ],
+)
+def test_lerobot_is_required_where_it_matters(given: dict[str, str], expected: bool) -> None:
+    assert load(MergeSettings, {"output": "out", **given}).needs_lerobot is expected
+
+
+def test_the_best_of_all_cannot_be_updated() -> None:
+    with pytest.raises(SettingsError, match="--top-k"):
+        load(MergeSettings, {"output": "out", "update": True, "top_k": 3})

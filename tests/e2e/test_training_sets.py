@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from padreel.errors import DatasetError
 from padreel.options import load
-from padreel.training.merge import merge
+from padreel.training.merge import Merged, merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import CAMERA, read_episodes
 from tests.fakes import FakeBroker
@@ -147,6 +148,23 @@ def test_lerobot_s_append(lerobot: ModuleType, merged: Path, tmp_path: Path) -> 
         for i in (0, len(session.source.units) - 1):
             assert np.array_equal(as_bytes(again[row + i][CAMERA]), session.source.pictures[i])
         row += len(session.source.units)
+
+
+def test_what_lerobot_cannot_load_fails_the_run_where_that_is_asked(lerobot: ModuleType, tmp_path: Path) -> None:
+    broker = FakeBroker(1)
+    played(broker, 0, [0, 1])
+    root = consume(broker, tmp_path / "root")
+
+    def run(name: str, **more: Any) -> Merged:
+        return merge([root], load(MergeSettings, {"output": tmp_path / name, **more}), lambda step, done, total: None)
+
+    assert run("good", mode="production").manifest.runs[0].settings["require_lerobot"] is True
+    info = root / "partition-00000" / "meta" / "info.json"
+    info.write_text(info.read_text().replace('"v3.0"', '"v2.0"'))
+    with pytest.raises(DatasetError, match="lerobot cannot load it"):
+        run("bad", require_lerobot=True)
+    assert not (tmp_path / "bad").exists()
+    assert run("bad", mode="service", require_lerobot=False).manifest.runs[0].settings["require_lerobot"] is False
 
 
 def test_datasets_loads_the_rows_by_the_card(lerobot: ModuleType, merged: Path, tmp_path: Path) -> None:

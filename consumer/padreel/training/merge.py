@@ -19,6 +19,7 @@ from padreel.training import describe
 from padreel.training.build import Build, build_folder, open_build
 from padreel.training.checksums import CHECKSUMS, checksums_text, read_checksums
 from padreel.training.episode import CommittedEpisode
+from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Run, encode_manifest, read_manifest
 from padreel.training.plan import Pictures, Plan, Start, plan_merge
 from padreel.training.quality import load_quality_config, scored
@@ -159,7 +160,8 @@ def _write(
         "episodes": [[planned.episode.shard, planned.episode.n] for planned in plan.episodes],
     }
     build.begin(digest_of(fingerprint))
-    _log.info("merging", run=build.run, roots=[str(root) for root in roots], settings=settings.model_dump(mode="json"))
+    told = {**settings.model_dump(mode="json"), "require_lerobot": settings.needs_lerobot}
+    _log.info("merging", run=build.run, roots=[str(root) for root in roots], settings=told)
     writer = TreeWriter(build, plan, by_id, schema, _before(settings.output, before), tell)
     writer.write_rows()
     writer.write_videos(pictures)
@@ -181,9 +183,13 @@ def _write(
     writer.put(MANIFEST, encode_manifest(manifest))
     build.put(CHECKSUMS, checksums_text(writer.digests).encode())
     if before is None:
+        if settings.needs_lerobot:
+            load_with_lerobot(build.tree)
         build.publish_new()
     else:
         build.publish_update()
+        if settings.needs_lerobot:  # its files are of use together only
+            load_with_lerobot(settings.output)
     return manifest
 
 
@@ -226,7 +232,7 @@ def _manifest(
         command="merge",
         version=__version__,
         arguments=tuple(map(str, roots)),
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), "require_lerobot": settings.needs_lerobot},
         first_episode=plan.start.episodes,
         episodes=len(plan.episodes),
     )

@@ -57,6 +57,15 @@ class MergeSettings(Settings):
     skip_existing: bool = setting(
         "Leave out sessions that another shard has brought already, instead of ending with an error.", False
     )
+    require_lerobot: bool | None = setting(
+        "Whether a dataset that lerobot cannot load fails the run; unset, it does in production and service mode.",
+        None,
+        env="REQUIRE_LEROBOT",
+        metavar="true|false",
+    )
+    mode: Literal["development", "production", "service"] = setting(
+        "What this is run for; decides the default of --require-lerobot.", "development"
+    )
     json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
 
     @field_validator("where")
@@ -85,9 +94,14 @@ class MergeSettings(Settings):
             top_k=self.top_k,
         )
 
+    @property
+    def needs_lerobot(self) -> bool:
+        """Whether lerobot has to load the result."""
+        return self.mode != "development" if self.require_lerobot is None else self.require_lerobot
+
     def recorded(self) -> dict[str, Any]:
         """What decides which episodes enter and how they are packed, JSON-able."""
-        others = {"log_format", "output", "update", "json_output"}
+        others = {"log_format", "output", "update", "json_output", "require_lerobot", "mode"}
         return {name: value for name, value in self.model_dump(mode="json").items() if name not in others}
 
 
