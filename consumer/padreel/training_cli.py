@@ -1,4 +1,4 @@
-"""The commands that use recordings afterwards: check, merge, relabel.
+"""The commands that use recordings afterwards: check, merge, relabel, plan.
 
 What a command needs is imported when it runs.
 """
@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.training.settings import CheckSettings, MergeSettings, RelabelSettings
+from padreel.training.settings import CheckSettings, MergeSettings, PlanSettings, RelabelSettings
 
 
 @click.command()
@@ -56,4 +56,20 @@ def relabel(path: Path, **values: object) -> None:
     run_relabel(path, settings, click.echo)
 
 
-COMMANDS: Final = (check, merge, relabel)
+@click.command()
+@settings_options(PlanSettings)
+def plan(**values: object) -> None:
+    """Say what a fleet needs: partitions, consumers, disk, and what Kafka has to keep."""
+    settings = load_settings(PlanSettings, values)
+    import json
+    from dataclasses import asdict
+
+    from padreel.core.capacity import Fleet, capacity_of
+    from padreel.training.capacity_text import capacity_table
+
+    given = settings.model_dump(exclude={"log_format", "json_output"})
+    found = capacity_of(Fleet(**{**given, "bitrate": settings.bitrate * 1e6}))
+    click.echo(json.dumps(asdict(found), indent=2) if settings.json_output else capacity_table(found))
+
+
+COMMANDS: Final = (check, merge, relabel, plan)

@@ -128,6 +128,19 @@ class RelabelSettings(Settings):
         return {"button_base": self.button_base, **{name: _digest(path) for name, path in given.items()}}
 
 
+class PlanSettings(Settings):
+    """Settings of `padreel plan`."""
+
+    rigs: int = setting("How many rigs play at the same time.", metavar="N", env="PADREEL_PLAN_RIGS", ge=1)
+    hours_per_day: float = setting("How long each plays.", metavar="H", gt=0, le=24)
+    bitrate: float = setting("Video of one rig, in Mbit/s.", metavar="MBIT", gt=0, le=10_000)
+    fps: int = setting("Its frame rate.", 30, ge=1, le=1000)
+    retention_days: float = setting("How long Kafka shall keep what was published.", 7.0, metavar="D", gt=0, le=3650)
+    replicas: int = setting("Copies that Kafka keeps.", 3, metavar="N", ge=1, le=100)
+    buffer_bytes: int = setting("--buffer-bytes of the consumers.", 32 * 2**20, metavar="BYTES", ge=2**20)
+    json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+
 def _digest(path: Path | None) -> str | None:
     try:
         return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
