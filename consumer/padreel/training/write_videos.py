@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from padreel.core.nal import unit_form
+from padreel.core.h264 import form_of_h264
 from padreel.dataset import files
 from padreel.dataset.remux import SpanWriter, open_span, system_errors
 from padreel.errors import CorruptShardError
@@ -62,7 +62,7 @@ def pictures_of(path: Path, schema: Schema) -> Pictures:
     stream, packets = _described(path, schema)
     colours = (stream.color_range, stream.color_space, stream.color_primaries, stream.color_transfer)
     # Parameter sets may differ in one file of H.264, where they can go in band.
-    packable = schema.codec == "h264" and unit_form(stream.extradata) == _LENGTH_BYTES
+    packable = schema.codec == "h264" and form_of_h264(stream.extradata) == _LENGTH_BYTES
     sets = "" if packable else hashlib.sha256(stream.extradata).hexdigest()
     return Pictures(packets, f"{colours} {sets}")
 
