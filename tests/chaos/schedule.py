@@ -140,7 +140,8 @@ class Plan:
 
 
 def plan(seed: int, faults: Sequence[str] = ()) -> Plan:
-    """The round of a seed. With `faults`, such as "before link:stop", consumers meet those and no others."""
+    """The round of a seed. With `faults`, such as "before link:stop", every consumer meets one of those, and whoever is
+    stopped by it stands still for longer than the group waits."""
     dice = Random(seed)
     return Plan(
         seed=seed,
@@ -151,8 +152,8 @@ def plan(seed: int, faults: Sequence[str] = ()) -> Plan:
             for _ in range(dice.choice((0, 1, 1, 2)))
         ),
         events=_events(dice, faults),
-        points=tuple(_point(dice, faults) if dice.random() < 0.5 else None for _ in range(MEMBERS + 9)),
-        pauses=tuple(_pause(dice) for _ in range(9)),
+        points=tuple(_point(dice, faults) if faults or dice.random() < 0.5 else None for _ in range(MEMBERS + 9)),
+        pauses=tuple(_long_pause(dice) if faults else _pause(dice) for _ in range(9)),
     )
 
 
@@ -207,7 +208,11 @@ def _events(dice: Random, faults: Sequence[str]) -> tuple[Event, ...]:
 
 def _pause(dice: Random) -> float:
     """Of one that stands still: as often shorter than the group waits as longer."""
-    return dice.choice((dice.uniform(0.1, 1), dice.uniform(1.2, 2) * GROUP_TIMEOUT_SECONDS))
+    return dice.choice((dice.uniform(0.1, 1), _long_pause(dice)))
+
+
+def _long_pause(dice: Random) -> float:
+    return dice.uniform(1.2, 2) * GROUP_TIMEOUT_SECONDS
 
 
 def _point(dice: Random, faults: Sequence[str]) -> str:
