@@ -223,6 +223,13 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _last_episode(shard: Path) -> Path:
+    log = CommitLog(shard)
+    last = log.last()
+    assert last is not None
+    return layout.commit_path(next(log.episodes_back(last)).n)
+
+
 EPISODES = Path("meta/episodes/chunk-000/file-000.parquet")
 SHARD_FAULTS: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "no info": (lambda shard: (shard / layout.INFO).unlink(), {"metadata", "projection"}),
@@ -269,6 +276,10 @@ SHARD_FAULTS: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "a file of another tool": (
         lambda shard: shutil.copy(shard_file(shard, "data"), shard / "data/chunk-000/file-900.parquet"),
         {"strangers"},
+    ),
+    "a commit of another version": (
+        lambda shard: _edit_json(shard / _last_episode(shard), lambda entry: entry["episode"]["columns"].pop("rig")),
+        {"projection"},
     ),
     "a commit is missing": (lambda shard: (shard / "commits/1.json").unlink(), {"log"}),
     "a newer format": (
@@ -328,7 +339,11 @@ def _stats_of(shard: Path, episode: int) -> Any:
     return list(reversed(list(log.episodes_back(last))))[episode].totals.stats
 
 
-REPAIRABLE = [name for name, (_, checks) in SHARD_FAULTS.items() if not checks & {"checksums", "strangers", "log"}]
+REPAIRABLE = [
+    name
+    for name, (_, checks) in SHARD_FAULTS.items()
+    if not checks & {"checksums", "strangers", "log"} and "version" not in name
+]
 
 
 @pytest.mark.parametrize("fault", REPAIRABLE)

@@ -33,6 +33,8 @@ def episode(n: int = 0, **changes: object) -> CommittedEpisode:
     columns = {
         "session": f"session-{n}@{n:x}",
         "rig": f"rig-{n % 2}",
+        "first_frame_index": 0,
+        "idle_until_ns": 0,
         "frames_first_offset": n,
         "frames_last_offset": n + 9,
         "pads_first_offset": -1,

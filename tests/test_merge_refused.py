@@ -50,6 +50,12 @@ def _first_commit(root: Path) -> Path:
     return shard / layout.commit_path(numbers(shard)[0])
 
 
+def _without_column(path: Path, name: str) -> None:
+    content = json.loads(path.read_text())
+    del content["episode"]["columns"][name]
+    path.write_text(json.dumps(content))
+
+
 def _tear(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
@@ -66,6 +72,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "damaged rows": (lambda root: _flip(_first_file(root, "data")), r"file-\d+\.parquet: found sha256"),
     "a video is gone": (lambda root: _first_file(root, "video").unlink(), r"file-\d+\.mp4: missing"),
     "a newer log": (lambda root: _edit(_first_commit(root), format_version=9), "newer than"),
+    "a commit of another version": (
+        lambda root: _without_column(_first_commit(root), "forced"),
+        r"\d\.json: episode\.columns: missing or unknown: forced",
+    ),
     "a torn commit": (lambda root: _tear(_first_commit(root)), r"\d\.json: no JSON"),
     "a missing commit": (lambda root: (_first_commit(root)).unlink(), r"\d\.json: missing"),
     "a torn info": (lambda root: _tear(root / shard_folder(1) / layout.INFO), r"info\.json: cannot be used"),

@@ -131,7 +131,7 @@ def _projection(path: Path, entries: Sequence[Entry]) -> list[str]:
         problems.append(f"info.json has {len(published)} episodes, the log {len(entries)}; {_REPAIR}")
     expected_rows = [projection.episode_row(entry) for entry in published]
     for expected, found in zip(expected_rows, rows, strict=False):
-        wrong = [name for name in schema.names if found.get(name) != expected[name]]
+        wrong = [name for name in schema.names if found.get(name) != expected.get(name)]
         if wrong:
             problems.append(f"episode {expected['episode_index']}: {wrong[0]} is not the log's; {_REPAIR}")
     if len(rows) < len(published):

@@ -30,6 +30,8 @@ COLUMNS: Final[Mapping[str, type]] = {
     "quality": float,
     "session": str,
     "rig": str,
+    "first_frame_index": int,
+    "idle_until_ns": int,
     "frames_first_offset": int,
     "frames_last_offset": int,
     "pads_first_offset": int,

@@ -12,14 +12,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from padreel.dataset import files, layout
 from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry
 from padreel.dataset.layout import FILE_KINDS
-from padreel.errors import CorruptShardError, DatasetError
+from padreel.dataset.projection import EPISODE_COLUMNS
+from padreel.errors import CorruptShardError, DatasetError, FormatVersionError
 from padreel.training.episode import CommittedEpisode
 from padreel.training.manifest import MANIFEST
+
+_COLUMNS: Final = EPISODE_COLUMNS.keys() - {f"{kind}_sha256" for kind in FILE_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,11 @@ def _check_schema(a: SourceShard, b: SourceShard) -> None:
 def _episode(shard: SourceShard, entry: Entry) -> CommittedEpisode:
     episode = entry.episode
     assert episode is not None
+    if wrong := sorted(episode.columns.keys() ^ _COLUMNS):
+        raise FormatVersionError(
+            f"{shard.path / layout.commit_path(entry.n)}: episode.columns: missing or unknown: {', '.join(wrong)}; "
+            "another version of padreel wrote it: merge with that one"
+        )
     times = episode.stats.get(layout.TIME_NS)
     return CommittedEpisode(
         shard=shard.id,
