@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,13 +80,15 @@ def decode_states(
 
     Raises ValueError that names the payload which is no `GamepadState`.
     """
-    snapshots: list[GamepadSnapshot] = []
-    for payload in payloads:
-        try:
-            snapshots.append(snapshot_of(payload))
-        except ValueError as error:
-            raise ValueError(f"payload {len(snapshots)} of {len(payloads)} is {error}") from error
-    return snapshot_arrays(snapshots, button_base=button_base)
+
+    def snapshots() -> Iterator[GamepadSnapshot]:
+        for number, payload in enumerate(payloads):
+            try:
+                yield snapshot_of(payload)
+            except ValueError as error:
+                raise ValueError(f"payload {number} of {len(payloads)} is {error}") from error
+
+    return _arrays(snapshots(), len(payloads), button_base)
 
 
 def snapshot_arrays(
@@ -97,15 +99,24 @@ def snapshot_arrays(
     An axis that a snapshot lacks is 0; axes beyond the sixth and buttons beyond the table are left out. `button_base`
     is subtracted from the button ids (see `ActionMappingProfile`).
     """
-    axes = np.zeros((len(snapshots), len(AXES)), dtype=np.float32)
-    buttons = np.zeros((len(snapshots), len(BUTTONS)), dtype=np.bool_)
+    return _arrays(snapshots, len(snapshots), button_base)
+
+
+def _arrays(
+    snapshots: Iterable[GamepadSnapshot], count: int, button_base: int
+) -> tuple[FloatArray, BoolArray, tuple[tuple[int, ...], ...]]:
+    """One snapshot at a time: those of a long episode, held together, would be its largest part in memory."""
+    axes = np.zeros((count, len(AXES)), dtype=np.float32)
+    buttons = np.zeros((count, len(BUTTONS)), dtype=np.bool_)
+    keys: list[tuple[int, ...]] = []
     for row, snapshot in enumerate(snapshots):
         values = snapshot.axes[: len(AXES)]
         axes[row, : len(values)] = values
         for button in snapshot.pressed_buttons:
             if button_base <= button < button_base + len(BUTTONS):
                 buttons[row, button - button_base] = True
-    return axes, buttons, tuple(snapshot.pressed_keys for snapshot in snapshots)
+        keys.append(snapshot.pressed_keys)
+    return axes, buttons, tuple(keys)
 
 
 def encode_observation(axes: FloatArray, buttons: BoolArray) -> FloatArray:
