@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from deploy.readme import benchmark_table
+from tests.benchmarks import report
 from tests.benchmarks.__main__ import GROUPS
 from tests.benchmarks.measure import Row, Spread, Target, interleaved, percentile, ratios
 
@@ -54,6 +59,26 @@ def test_parts_take_turns_and_each_second_round_goes_back() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1), (0.5, 51), (0.99, 100), (1.0, 100)])
 def test_percentiles(share: float, expected: float) -> None:
     assert percentile(range(100, 0, -1), share) == expected
+
+
+def test_the_readme_shows_what_has_something_to_reach() -> None:
+    other = Row("11", "samples", (Spread("GOP 15", "samples/s", (3.0, 4.0)),))
+    rows = json.loads(json.dumps(report.results([ROW, other])))["rows"]
+    assert benchmark_table(rows).splitlines()[2:] == [
+        "| 1 | frames | of the drain | 0.5x | 0.25 to 0.75 | at least 0.6 | **missed** |",
+        "|  |  | frames/s | 12,345 frames/s |  | at least 12000 | reached |",
+        "| 11 | samples | GOP 15 | 3.5 samples/s | 3 to 4 |  |  |",
+    ]
+
+
+def test_a_row_that_is_measured_again_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    other = Row("10", "converting", (Spread("rate", "x", (3.0,)),))
+    report.write_results([ROW, other], path)
+    report.write_results([Row("1", "frames", (Spread("rate", "x", (7.0,)),))], path)
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["number"], list(row["figures"])) for row in rows] == [("1", ["rate"]), ("10", ["rate"])]
+    assert rows[0]["figures"]["rate"]["median"] == 7.0
 
 
 def test_every_row_is_measured() -> None:

@@ -1,7 +1,7 @@
 """`make bench`: measures padreel, and what it stands beside, on this machine in one run against a real broker.
 
 python -m tests.benchmarks                  all rows, into results.json
-python -m tests.benchmarks --rows 1,3       some of them, into no file unless --results names one
+python -m tests.benchmarks --rows 1,3       some of them; --results FILE puts them beside the others in a file
 python -m tests.benchmarks --short          rows 1, 3 and 4 in brief; exit code 1 where a ratio has regressed
 """
 

@@ -44,6 +44,8 @@ class Notebook:
         self.paired_ms: list[float] = []  # from being published to being paired
         self._published_ms: dict[int, int] = {}
         self._records = 0
+        self.busy: list[float] = []  # of each stall, at most so much by this thread's own work
+        self._thread_ns = time.thread_time_ns()
         self._stop_after = int(os.environ.get("BENCHMARK_STOP_AFTER", "0"))
 
     def write(self, path: Path) -> None:
@@ -71,6 +73,11 @@ class Notebook:
     def paired(self, offset: int) -> None:
         self.paired_ms.append(time.time() * 1000 - self._published_ms.pop(offset))
 
+    def stalled(self, seconds: float) -> None:
+        used_ns, self._thread_ns = time.thread_time_ns() - self._thread_ns, time.thread_time_ns()
+        self.stalls.append(seconds)
+        self.busy.append(min(seconds, used_ns / 1e9))
+
     def committed(self, committed: Committed) -> None:
         if committed.episode_index is not None:
             self.commits.append((committed.key, time.monotonic_ns(), time.process_time_ns(), committed.frames))
@@ -96,7 +103,7 @@ def observe(notes: Notebook) -> None:
         committed(self, number, what)
 
     def noted_stalled(self: Observer, seconds: float) -> None:
-        notes.stalls.append(seconds)
+        notes.stalled(seconds)
         stalled(self, seconds)
 
     KafkaSource.getmany = noted_getmany  # type: ignore[method-assign]

@@ -112,8 +112,9 @@ def interleaved(count: int, *parts: Callable[[], Any]) -> list[list[Any]]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of what is measured: nothing of padreel's or Kafka's own settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADREEL_", "KAFKA_"))}
+    """The environment of what is measured: no settings of padreel's, Kafka's or the allocator's."""
+    left_out = ("PADREEL_", "KAFKA_", "MALLOC_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     roots = [str(CHECKOUT / one) for one in ("schemas", "producer_shim", "consumer")]
     return {**kept, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *roots]), "HF_HUB_OFFLINE": "1", **more}
 

@@ -60,21 +60,24 @@ def _verdict(row: Row, figure: Spread) -> str:
 
 
 def results(rows: Sequence[Row]) -> dict[str, Any]:
-    """All figures with what they were measured on."""
+    """All figures with what they were measured on; each row says when, and of which commit."""
+    measured = datetime.now(UTC).isoformat(timespec="seconds")
+    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if _git("status", "--porcelain", "-uno") else "")
     return {
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "-uno") else ""),
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": platform.platform(),
+            "load": [round(one, 1) for one in os.getloadavg()],
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "rows": [
             {
                 "number": row.number,
                 "what": row.what,
+                "measured": measured,
+                "commit": commit,
                 "note": row.note,
                 "figures": {figure.name: figure.as_json() for figure in row.figures},
                 "to_reach": {
@@ -88,7 +91,13 @@ def results(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def write_results(rows: Sequence[Row], path: Path) -> None:
-    path.write_text(json.dumps(results(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write the rows' figures; the other rows of a file that is there stay in it."""
+    found = results(rows)
+    if path.exists():
+        found["rows"] += json.loads(path.read_text(encoding="utf-8"))["rows"]
+    by_number = {row["number"]: row for row in reversed(found["rows"])}
+    found["rows"] = [by_number[number] for number in sorted(by_number, key=int)]
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _git(*arguments: str) -> str:
