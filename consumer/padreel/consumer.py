@@ -31,6 +31,7 @@ from padreel.dataset.shard import Committed
 from padreel.intake import Ends, Intake, Tick, read_positions
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source
+from padreel.kafka.leaving import in_time
 from padreel.metrics import Metrics
 from padreel.model import DeadLetter, Topic
 from padreel.observe import Observer
@@ -395,6 +396,6 @@ class Consumer:
             await asyncio.wait(self._runs.values())
         await self._announcer.finish()
         if positions:
-            await self._source.commit(positions)
+            await in_time(self._source.commit(positions), "the group was not told how far was read")
         self._reject_log.flush()
         _log.info("stopped", partitions=len(self._partitions))

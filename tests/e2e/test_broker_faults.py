@@ -127,3 +127,20 @@ def test_a_broker_that_restarts_while_a_rig_records(own_broker: Broker, topics: 
         finish(running)
     (episodes,) = by_session(shards(tmp_path / "out")).values()
     assert [numbers_shown(one) for one in episodes] == [list(range(600))]
+
+
+def test_a_consumer_that_is_to_end_while_its_broker_is_away(
+    own_broker: Broker, topics: TopicNames, tmp_path: Path
+) -> None:
+    """It ends in good order, having waited for the broker for a while: nothing that matters is only in Kafka."""
+    rig = Rig(own_broker.bootstrap_servers, topics.frames, topics.pads)
+    rig.create_topics(partitions=2)
+    publish(rig.broker, list(messages(topics, streams("one"))))
+    with consumer(demo_flags(rig, tmp_path / "out", "away")) as running:
+        running.await_episodes(1)
+        own_broker.stop()
+        try:
+            finish(running)
+        finally:
+            own_broker.start()
+    assert pictures(tmp_path / "out", "one") == {"one": [list(range(90))]}

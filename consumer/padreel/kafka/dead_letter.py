@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 
 from padreel.core.decode import parse_key
 from padreel.errors import BrokerError, DeadLetterError
+from padreel.kafka.leaving import in_time
 from padreel.kafka.reading import Reader
 from padreel.model import DeadLetter, LetterKind, RawRecord, Rejected, SessionRejection, Topic
 from padreel.version import __version__
@@ -108,7 +109,7 @@ class DeadLetters:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._producer.stop()
+        await in_time(self._producer.stop(), f"closed topic {self._topic!r} without a word")
 
     async def send(self, letters: Sequence[DeadLetter]) -> None:
         """Return once every letter is acknowledged. Raises DeadLetterError; some may have been written then."""

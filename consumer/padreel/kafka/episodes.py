@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from padreel.core.episodes import EpisodeEvent
 from padreel.errors import BrokerError, EpisodesTopicError
+from padreel.kafka.leaving import in_time
 
 _PATIENCE_MS = 10_000  # a stop waits for an attempt in hand
 _MAX_EVENT_BYTES = 2**20
@@ -39,7 +40,7 @@ class Episodes:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._producer.stop()
+        await in_time(self._producer.stop(), f"closed topic {self._topic!r} without a word")
 
     async def send(self, events: Sequence[EpisodeEvent]) -> None:
         """Return once every event is acknowledged, in order.

@@ -24,6 +24,7 @@ from aiokafka.errors import (
 
 from padreel.errors import BrokerError
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
+from padreel.kafka.leaving import in_time
 from padreel.model import Topic
 from padreel_schemas.security import PLAINTEXT, Security
 
@@ -86,9 +87,9 @@ class KafkaSource:
             raise BrokerError(f"cannot join the group {self._options['group_id']!r}: {error}") from error
 
     async def stop(self) -> None:
-        """Leave the group. Nothing is committed, nothing is posted."""
+        """Leave the group, or with its broker away just go. Nothing is committed, nothing is posted."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await in_time(self._consumer.stop(), "left the group without a word")
 
     async def getmany(self, allowed: Iterable[Pair], *, timeout_ms: int) -> list[Batch]:
         """The next records of the `allowed` partitions, of which there must be one.
