@@ -68,17 +68,22 @@ async def _asked(host: str, port: int, security: Security, client_id: str) -> tu
     """The brokers that a server names, or why it cannot be asked."""
     connection = AIOKafkaConnection(host, port, client_id=client_id, **security.client_options())
     try:
-        try:
-            await connection.connect()
-            metadata = await connection.send(MetadataRequest([]))
-            return [(broker[1], broker[2]) for broker in metadata.brokers], None
-        finally:
-            # A TLS connection closes once the broker has said goodbye; some brokers leave without.
-            if (closed := connection.close()) is not None:
-                await asyncio.wait([closed], timeout=_GOODBYE_SECONDS)
-    # RuntimeError is what aiokafka's errors are; the others are a SCRAM exchange that a server spoils.
-    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        await connection.connect()
+        metadata = await connection.send(MetadataRequest([]))
+    except OSError as error:  # there never was a connection that would have to be closed
         return (), await _reason(error, host, port, security)
+    # RuntimeError is what aiokafka's errors are; the others are a SCRAM exchange that a server spoils.
+    except (RuntimeError, ValueError, LookupError) as error:
+        await _close(connection)
+        return (), await _reason(error, host, port, security)
+    await _close(connection)
+    return [(broker[1], broker[2]) for broker in metadata.brokers], None
+
+
+async def _close(connection: AIOKafkaConnection) -> None:
+    """Close it: by TLS that takes until the broker has said goodbye, which some never do."""
+    if (closed := connection.close()) is not None:
+        await asyncio.wait([closed], timeout=_GOODBYE_SECONDS)
 
 
 async def _reason(error: Exception, host: str, port: int, security: Security) -> str:

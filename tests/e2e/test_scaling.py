@@ -82,7 +82,10 @@ def test_consumers_join_and_leave_in_the_middle_of_sessions(rig: Rig, topics: To
         with consumer(flags) as third:
             reading_third = follow(third)
             wait_for(
-                lambda: sorted(assigned(first) + assigned(second) + assigned(third)) == list(range(PARTITIONS)),
+                lambda: (
+                    bool(assigned(third))
+                    and sorted(assigned(first) + assigned(second) + assigned(third)) == list(range(PARTITIONS))
+                ),
                 "all three have partitions",
             )
             send(names[:4], since=45)
