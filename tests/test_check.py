@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,11 +20,11 @@ from padreel.dataset.layout import shard_folder
 from padreel.training import report
 from padreel.training.check import check
 from padreel.training.report import Finding, Report, Verdict, judged, worst
-from padreel_schemas.recording import PADS, SYNC
+from padreel_schemas.recording import PADS
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker
-from tests.session_folders import START_NS, event, frame_times, write_actions, write_folder, write_sync, write_video
-from tests.training_world import Played, consume, publish
+from tests.session_folders import START_NS, event, write_actions, write_folder
+from tests.training_world import Played, consume, failing, findings, publish
 from tests.video_source import encode, moving_pictures
 
 
@@ -43,16 +42,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "root"))
-
-
-def findings(path: Path, *, deep: bool = False) -> dict[str, Finding]:
-    (one,) = check(path, deep=deep)
-    return {finding.check: finding for finding in one.findings}
-
-
-def failing(path: Path, *, deep: bool = False) -> dict[str, str]:
-    """The checks that do not pass, with what they say."""
-    return {name: one.detail for name, one in findings(path, deep=deep).items() if one.verdict is not Verdict.PASS}
 
 
 # ---- reports -------------------------------------------------------------------------------------------------
@@ -87,103 +76,6 @@ def test_the_json_has_every_finding_and_figure() -> None:
             }
         ],
     }
-
-
-# ---- sessions ------------------------------------------------------------------------------------------------
-
-
-def test_a_whole_session_passes_with_its_figures(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "one", frames=20, events=10)
-    (found,) = check(folder, deep=True)
-    assert found.verdict is Verdict.PASS, found.findings
-    assert found.kind == "session"
-    figures = dict(found.figures)
-    assert figures.pop("fps_measured") == pytest.approx(30, rel=1e-3)
-    assert figures.pop("jitter_ms") == pytest.approx(0, abs=1e-6)
-    assert figures.pop("duration_seconds") == pytest.approx(19 / 30, rel=1e-6)
-    assert figures.pop("events_per_second") == pytest.approx(10 / (19 / 30), rel=1e-3)
-    assert figures.pop("longest_idle_seconds") == pytest.approx(2 / 30, rel=1e-3)
-    assert figures == {
-        "frames": 20,
-        "dropped_frames": 0,
-        "dead_periods": 0,
-        "dead_seconds": 0,
-        "events": 10,
-        "buttons": ["south"],
-        "axes": [],
-        "keys": [],
-    }
-
-
-def _cut_video(folder: Path) -> None:
-    content = (folder / "capture.mp4").read_bytes()
-    (folder / "capture.mp4").write_bytes(content[: len(content) // 2])
-
-
-def _damage_slices(folder: Path) -> None:
-    content = bytearray((folder / "capture.mp4").read_bytes())
-    begin = content.index(b"mdat") + 900
-    content[begin : begin + 200] = b"\xff" * 200
-    (folder / "capture.mp4").write_bytes(content)
-
-
-def _times(change: Callable[[list[int]], list[int]]) -> Callable[[Path], None]:
-    return lambda folder: write_sync(folder / SYNC, change(frame_times(20)))
-
-
-SESSION_FAULTS: dict[str, tuple[Callable[[Path], object], dict[str, Verdict]]] = {
-    "no video": (lambda folder: (folder / "capture.mp4").unlink(), {"video": Verdict.FAIL}),
-    "no actions": (lambda folder: (folder / PADS).unlink(), {"actions": Verdict.FAIL}),
-    "no rows": (lambda folder: (folder / SYNC).unlink(), {"sync": Verdict.FAIL}),
-    "a torn video": (_cut_video, {"video": Verdict.FAIL}),
-    "a cut record": (
-        lambda folder: (folder / PADS).write_bytes((folder / PADS).read_bytes()[:-3]),
-        {"actions": Verdict.WARN},
-    ),
-    "no GamepadState": (lambda folder: write_actions(folder / PADS, [b"\xff"]), {"pad": Verdict.FAIL}),
-    "a row too many": (_times(lambda times: [*times, times[-1] + 33_333_333]), {"frame count": Verdict.FAIL}),
-    "a clock that steps back": (
-        _times(lambda times: [*times[:5], times[3], *times[6:]]),
-        {"frame clock": Verdict.WARN, "jitter": Verdict.WARN, "dropped frames": Verdict.WARN},
-    ),
-    "another rate": (
-        _times(lambda times: [START_NS + 2 * (t - START_NS) for t in times]),
-        {"rate": Verdict.WARN, "dropped frames": Verdict.WARN},
-    ),
-    "a dead period": (
-        _times(lambda times: [*times[:10], *(t + 3_000_000_000 for t in times[10:])]),
-        {"rate": Verdict.WARN, "jitter": Verdict.WARN, "dropped frames": Verdict.WARN, "dead periods": Verdict.WARN},
-    ),
-    "an idle player": (lambda folder: write_actions(folder / PADS, [event(START_NS)]), {"input": Verdict.WARN}),
-}
-
-
-@pytest.mark.parametrize("fault", SESSION_FAULTS)
-def test_a_broken_session_is_named(tmp_path: Path, fault: str) -> None:
-    folder = write_folder(tmp_path / "one", frames=20, events=10)
-    breaking, expected = SESSION_FAULTS[fault]
-    breaking(folder)
-    found = {name: one.verdict for name, one in findings(folder).items() if one.verdict is not Verdict.PASS}
-    assert found == expected
-
-
-def test_pictures_are_decoded_when_asked(tmp_path: Path) -> None:
-    folder = tmp_path / "one"
-    write_folder(folder, frames=20, events=10)
-    _damage_slices(folder)
-    assert failing(folder) == {}
-    assert "decodable" in failing(folder, deep=True)
-
-
-def test_keys_and_axes_are_named(tmp_path: Path) -> None:
-    from padreel_schemas.v1.gamepad_pb2 import GamepadState
-
-    folder = write_folder(tmp_path / "one", frames=20, events=10)
-    state = GamepadState(monotonic_ns=START_NS, axes=[0, 0.5, 0, -0.05, 0, 1], pressed_buttons=[6], pressed_keys=[44])
-    write_actions(folder / PADS, [state.SerializeToString()])
-    (found,) = check(folder)
-    figures = found.figures
-    assert (figures["buttons"], figures["axes"], figures["keys"]) == (["start"], ["lefty", "right_trigger"], ["Space"])
 
 
 # ---- shards --------------------------------------------------------------------------------------------------
@@ -420,26 +312,3 @@ def test_checking_changes_nothing(root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     check(root, deep=True)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-
-
-def test_a_folder_of_sessions_gives_a_report_each(tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        write_folder(tmp_path / name, frames=8, events=4)
-    (tmp_path / "notes").mkdir()
-    assert [Path(one.path).name for one in check(tmp_path)] == ["a", "b"]
-
-
-@pytest.mark.recordings
-def test_the_real_recordings(recordings: Path) -> None:
-    reports = check(recordings / "sessions", deep=True)
-    assert len(reports) == 5
-    assert all(one.verdict is not Verdict.FAIL for one in reports), reports
-    frames = {Path(one.path).name: one.figures["frames"] for one in reports}
-    assert frames["melee_port1_720p"] == 30
-    assert np.isclose(reports[0].figures["fps_measured"], 29.97, rtol=0.01)
-
-
-def test_a_second_video_is_refused(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "one", frames=8, events=4)
-    write_video(folder / "capture.mkv", 8)
-    assert "expected one video file" in failing(folder)["video"]

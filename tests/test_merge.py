@@ -47,13 +47,17 @@ def numbers(shard: Path) -> list[int]:
     return [entry.n for entry in reversed(list(log.episodes_back(last)))]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two partitions; three rigs play at the same time in the first."""
+def two_partitions(root: Path) -> Path:
+    """An output root; three rigs play at the same time in the first partition."""
     broker = FakeBroker(2)
     publish(broker, 0, SESSIONS[:3])
     publish(broker, 1, SESSIONS[3:4])
-    return consume(broker, tmp_path_factory.mktemp("made") / "root")
+    return consume(broker, root)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_partitions(tmp_path_factory.mktemp("made") / "root")
 
 
 @pytest.fixture

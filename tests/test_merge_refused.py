@@ -18,17 +18,13 @@ from padreel.errors import DatasetError
 from padreel.training.report import Verdict
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
-from tests.test_merge import SESSIONS, numbers, run, verdicts
+from tests.test_merge import SESSIONS, numbers, run, two_partitions, verdicts
 from tests.training_world import consume, publish
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two partitions; three rigs play at the same time in the first."""
-    broker = FakeBroker(2)
-    publish(broker, 0, SESSIONS[:3])
-    publish(broker, 1, SESSIONS[3:4])
-    return consume(broker, tmp_path_factory.mktemp("made") / "root")
+    return two_partitions(tmp_path_factory.mktemp("made") / "root")
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.model import Topic
+from padreel.training.check import check
+from padreel.training.report import Finding, Verdict
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
 from tests.consumer_on_disk import Member
 from tests.dataset_reading import CAMERA, ReadEpisode, read_episodes
@@ -170,3 +172,13 @@ def as_bytes(picture: Any) -> NDArray[np.uint8]:
 def episodes_of(root: Path) -> list[ReadEpisode]:
     """The episodes of all shards of a root, shard by shard."""
     return [one for shard in sorted(root.glob("partition-*")) for one in read_episodes(shard)]
+
+
+def findings(path: Path, *, deep: bool = False) -> dict[str, Finding]:
+    (one,) = check(path, deep=deep)
+    return {finding.check: finding for finding in one.findings}
+
+
+def failing(path: Path, *, deep: bool = False) -> dict[str, str]:
+    """The checks that do not pass, with what they say."""
+    return {name: one.detail for name, one in findings(path, deep=deep).items() if one.verdict is not Verdict.PASS}

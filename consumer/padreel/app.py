@@ -28,7 +28,7 @@ from padreel.kafka import dead_letter, episodes
 from padreel.kafka.dead_letter import DeadLetters
 from padreel.kafka.episodes import Episodes
 from padreel.kafka.source import KafkaSource
-from padreel.kafka.topics import check_topics, ensure_topic
+from padreel.kafka.topics import Cluster, check_topics, ensure_topic
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel.rig_file import load_rigs
@@ -73,18 +73,7 @@ async def consume(settings: ConsumerSettings) -> None:
         client_id=client_id,
         security=settings.security,
     )
-    identity = identity_of(
-        spec,
-        cluster_id=cluster.cluster_id,
-        frames_topic=settings.frames_topic,
-        pads_topic=settings.pads_topic,
-        partitions=cluster.partitions,
-        group=settings.group_id,
-    )
-    try:
-        await asyncio.to_thread(open_root, settings.output_root, identity)
-    except OSError as error:
-        raise SettingsError(f"--output-root (PADREEL_OUTPUT_ROOT): {settings.output_root}: {error}") from error
+    identity = await opened_root(settings, spec, cluster)
     source = KafkaSource(
         settings.bootstrap_servers,
         settings.group_id,
@@ -96,11 +85,7 @@ async def consume(settings: ConsumerSettings) -> None:
     )
     media = MediaFiles(settings.media_root)
     metrics = Metrics()
-    for topic, what, made in (
-        (settings.dead_letters_topic, "dead letters", dead_letter.TOPIC_SETTINGS),
-        (settings.episodes_topic, "events of episodes", episodes.TOPIC_SETTINGS),
-    ):
-        await ensure_topic(settings.connection, topic, what, made, client_id=client_id)
+    await ensure_own_topics(settings, client_id)
     topic_names = {Topic.FRAMES: settings.frames_topic, Topic.PADS: settings.pads_topic}
     events = Episodes(settings.connection, settings.episodes_topic, client_id=client_id)
     letters = DeadLetters(settings.connection, settings.dead_letters_topic, topic_names, client_id=client_id)
@@ -127,6 +112,32 @@ async def consume(settings: ConsumerSettings) -> None:
         collect_seldom()
         async with letters, events:
             await serve(consumer, metrics, settings)
+
+
+async def opened_root(settings: ConsumerSettings, spec: DatasetSpec, cluster: Cluster) -> RootIdentity:
+    """Make the output root this dataset's, or see that it is. Raises SettingsError, DatasetError."""
+    identity = identity_of(
+        spec,
+        cluster_id=cluster.cluster_id,
+        frames_topic=settings.frames_topic,
+        pads_topic=settings.pads_topic,
+        partitions=cluster.partitions,
+        group=settings.group_id,
+    )
+    try:
+        await asyncio.to_thread(open_root, settings.output_root, identity)
+    except OSError as error:
+        raise SettingsError(f"--output-root (PADREEL_OUTPUT_ROOT): {settings.output_root}: {error}") from error
+    return identity
+
+
+async def ensure_own_topics(settings: ConsumerSettings, client_id: str) -> None:
+    """Make the topics that the consumer writes to, where they are not there. Raises BrokerError."""
+    for topic, what, made in (
+        (settings.dead_letters_topic, "dead letters", dead_letter.TOPIC_SETTINGS),
+        (settings.episodes_topic, "events of episodes", episodes.TOPIC_SETTINGS),
+    ):
+        await ensure_topic(settings.connection, topic, what, made, client_id=client_id)
 
 
 def shard_opener(

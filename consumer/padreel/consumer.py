@@ -13,7 +13,7 @@ a partition was taken away, or opened again, is seen before that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from padreel.announcer import Announcer, Announcing
+from padreel.backfill import Backfill
 from padreel.core.decode import DecodeRules
 from padreel.core.rigs import NO_RIGS, RigList
 from padreel.core.rules import Rules
@@ -96,8 +97,8 @@ class Consumer:
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._limit, self._reject_log = RejectLimit(), RejectLog()
         self._stopping = asyncio.Event()
-        self._targets: dict[Pair, int] | None = None
-        self._is_assigned = self._is_finishing = False
+        self._backfill: Backfill | None = None
+        self._is_assigned = False
         self._beat_ns = clock.now_ns()
         self._scanner = Scanner(media or MediaFiles(None), scanning or threads, self._events.put_nowait)
         self._intake = Intake(source, self._partitions, self._events.put_nowait, clock.now_ns)
@@ -150,7 +151,7 @@ class Consumer:
         try:
             await self._source.start(self._events.put_nowait)
             if self._settings.until == "end":
-                self._targets = await answered(self._source.end_offsets, self._all_pairs)
+                self._backfill = Backfill(await answered(self._source.end_offsets, self._all_pairs))
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._intake.fetch(), name="fetch"),
@@ -246,28 +247,12 @@ class Consumer:
                 if now_ns - partition.progress_ns >= _PROGRESS_NS:
                     partition.commit_progress(now_ns)
         self._observer.look(self._partitions.values(), now_ns)
-        if self._targets is not None and self._reached(self._targets):
-            self._finish(now_ns)
-
-    def _reached(self, targets: Mapping[Pair, int]) -> bool:
-        return self._is_assigned and all(
-            not partition.is_resting
-            and partition.outbox.is_idle
-            and not partition.waits_for_files
-            and partition.at is not None
-            and partition.at[0] >= targets[Topic.FRAMES, number]
-            and partition.at[1] >= targets[Topic.PADS, number]
-            for number, partition in self._partitions.items()
-        )
-
-    def _finish(self, now_ns: int) -> None:
-        """Everything is committed: remember how far it was read, and then stop."""
-        if self._is_finishing:
+        if (
+            self._backfill is not None
+            and self._is_assigned
+            and self._backfill.is_done(self._partitions.values(), now_ns)
+        ):
             self.stop()
-            return
-        self._is_finishing = True
-        for partition in self._partitions.values():
-            partition.commit_progress(now_ns)
 
     def _observe_ends(self, event: Ends) -> None:
         now_ns = self._clock.now_ns()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from padreel.core import session as session_module
@@ -277,6 +277,9 @@ class _ObservedSegment(Segment):
         return done
 
 
+P = TypeVar("P", bound="Player")
+
+
 def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> Player:
     """Play one random world; raises ViolationError where a rule does not hold."""
     rng = random.Random(seed)
@@ -293,9 +296,14 @@ def play(seed: int, *, codec: Codec = lambda state: state, **overrides: Any) -> 
     limits = Limits()
     if gives_up and rng.random() < 0.5:
         limits = Limits(frames=rng.randint(1, 5), pads=rng.randint(1, 5))
+    return play_out(rng, lambda: Player(world, rules, limits, gives_up=gives_up, codec=codec))
+
+
+def play_out(rng: random.Random, make: Callable[[], P]) -> P:
+    """Play the world of the player that `make` gives, by a random schedule. Raises ViolationError."""
     observed: Any = type("Observed", (_ObservedSegment,), {})
     with mock.patch.object(session_module, "Segment", observed):
-        player = Player(world, rules, limits, gives_up=gives_up, codec=codec)
+        player = make()
         observed.player = player
         _schedule(rng, player)
     return player

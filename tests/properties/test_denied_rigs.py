@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,7 +17,7 @@ from padreel.core.pipeline import Limits, Pipeline
 from padreel.core.rigs import NO_RIGS, UNKNOWN, RigList
 from padreel.core.rules import Rules
 from padreel.model import CloseReason, EndReason, Fate, Frame, PartitionState, SessionInfo
-from tests.properties.player import Player, ViolationError, _ObservedSegment, _schedule, frame_item, schema_of
+from tests.properties.player import Player, ViolationError, frame_item, play_out, schema_of
 from tests.properties.worlds import World, oracle, random_world
 
 
@@ -100,12 +99,7 @@ def play_denied(seed: int) -> DenyingPlayer:
         silent_after_records=10**9,
     )
     limits = Limits() if rng.random() < 0.5 else Limits(frames=rng.randint(1, 5), pads=rng.randint(1, 5))
-    observed: Any = type("Observed", (_ObservedSegment,), {})
-    with mock.patch.object(session_module, "Segment", observed):
-        player = DenyingPlayer(world, rules, limits, rng)
-        observed.player = player
-        _schedule(rng, player)
-    return player
+    return play_out(rng, lambda: DenyingPlayer(world, rules, limits, rng))
 
 
 @given(st.integers(0, 2**32))

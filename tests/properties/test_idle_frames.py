@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from padreel.core import session as session_module
 from padreel.core.align import Join
 from padreel.core.pipeline import Limits
 from padreel.core.rules import Rules
 from padreel.model import EpisodeDraft
-from tests.properties.player import Player, ViolationError, _ObservedSegment, _schedule, schema_of
+from tests.properties.player import Player, ViolationError, play_out, schema_of
 from tests.properties.worlds import oracle, random_world
 
 
@@ -54,12 +52,7 @@ def play_noting(seed: int) -> Noting:
         dedupe_horizon=world.horizon(),
         silent_after_records=10**9,
     )
-    observed: Any = type("Observed", (_ObservedSegment,), {})
-    with mock.patch.object(session_module, "Segment", observed):
-        player = Noting(world, rules, Limits(), gives_up=False)
-        observed.player = player
-        _schedule(rng, player)
-    return player
+    return play_out(rng, lambda: Noting(world, rules, Limits(), gives_up=False))
 
 
 @given(st.integers(0, 2**32))

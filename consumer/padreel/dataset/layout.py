@@ -216,8 +216,20 @@ def described(layout: Sequence[ActionLayoutEntry]) -> list[dict[str, Any]]:
 
 def card(spec: DatasetSpec) -> str:
     """README.md: the card by which `datasets.load_dataset` finds the rows, and a few words for people."""
-    schema = spec.schema
-    name = spec.repo_id or "dataset"
+    return card_of(
+        spec.repo_id or "dataset",
+        spec.game_id,
+        spec.schema,
+        f"""\
+LeRobot's tools that write belong on a copy: `commits/` is the source of truth here, and `meta/` is made from it.
+`gamepad/` holds each episode's raw gamepad states, `{GAMEPAD_PATH.split("/", 1)[0]}/chunk-*/file-*.bin`, each state
+after its length as a little-endian uint32. Image statistics come from at most 16 keyframes of each episode.
+""",
+    )
+
+
+def card_of(name: str, game_id: str, schema: Schema, ending: str) -> str:
+    """The card of any dataset of padreel's; `ending` is what is to be known of this kind."""
     return f"""---
 task_categories:
 - robotics
@@ -230,7 +242,7 @@ configs:
 
 # {name}
 
-Recordings of `{spec.game_id}`: {schema.width}x{schema.height} at {schema.fps} frames per second ({schema.codec}), each
+Recordings of `{game_id}`: {schema.width}x{schema.height} at {schema.fps} frames per second ({schema.codec}), each
 frame with the gamepad's action at that moment. The video is the captured one, stream-copied.
 
 ```python
@@ -240,7 +252,4 @@ dataset = LeRobotDataset("{name}", root="path/of/this/folder")
 print(dataset[0]["action"], dataset[0]["{CAMERA}"].shape)
 ```
 
-LeRobot's tools that write belong on a copy: `commits/` is the source of truth here, and `meta/` is made from it.
-`gamepad/` holds each episode's raw gamepad states, `{GAMEPAD_PATH.split("/", 1)[0]}/chunk-*/file-*.bin`, each state
-after its length as a little-endian uint32. Image statistics come from at most 16 keyframes of each episode.
-"""
+{ending}"""

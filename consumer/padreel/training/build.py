@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from uuid import uuid4
 
 from padreel.dataset import files, layout
 from padreel.errors import DatasetError
-from padreel.training.checksums import CHECKSUMS
+from padreel.training.checksums import CHECKSUMS, checksums_text
 from padreel.training.manifest import MANIFEST
 
 _READY: Final = "ready"
@@ -40,6 +41,11 @@ def update_is_interrupted(output: Path) -> bool:
     return (build_folder(output) / _READY).exists()
 
 
+def is_taken(output: Path) -> bool:
+    """Whether something stands where the output is to be; an empty folder does not. Raises OSError."""
+    return files.exists(output) and (not output.is_dir() or any(output.iterdir()))
+
+
 class Build:
     """The build folder of one output, locked."""
 
@@ -49,6 +55,7 @@ class Build:
         self.path = build_folder(output)
         self.tree = self.path / "tree"
         self.run = ""
+        self.digests: dict[str, str] = {}  # sha256 of every file that the finished dataset will have, by name
         self._plan, self._ready = self.path / "plan.json", self.path / _READY
 
     def begin(self, fingerprint: str) -> None:
@@ -76,13 +83,24 @@ class Build:
         files.make_folders({(self.tree / name).parent for name in names} - {self.tree}, self.tree)
 
     def put(self, name: Path, content: bytes) -> None:
-        """Write a small file, at once under its name. Raises OSError."""
+        """Write a small file, at once under its name, and note its digest. Raises OSError."""
         _put(self.tree / name, content)
+        self.digests[str(name)] = hashlib.sha256(content).hexdigest()
+
+    def note(self, name: Path) -> None:
+        """Note the digest of a file that was written. Raises OSError."""
+        found = files.sha256_of(self.tree / name)
+        assert found is not None
+        self.digests[str(name)] = found
+
+    def put_checksums(self) -> None:
+        """Write the list of all digests: the last file of a tree. Raises OSError."""
+        _put(self.tree / CHECKSUMS, checksums_text(self.digests).encode())
 
     def publish_new(self) -> None:
         """Give the tree the output's name. Raises DatasetError where that is taken, OSError."""
         _sync_folders(self.tree)
-        if files.exists(self.output) and (not self.output.is_dir() or any(self.output.iterdir())):
+        if is_taken(self.output):
             raise DatasetError(
                 f"{self.output}: something was put there meanwhile; expected nothing, or an empty folder"
             )

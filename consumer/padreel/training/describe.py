@@ -12,6 +12,7 @@ import pyarrow as pa
 from padreel.dataset import layout, projection
 from padreel.dataset.layout import CAMERA
 from padreel.dataset.stats import Stats, column_stats
+from padreel.model import Schema
 from padreel.training.plan import Planned
 
 ROWS_PER_GROUP: Final = 250
@@ -119,34 +120,16 @@ def info(
     return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False).encode()
 
 
-def card(name: str, info: Mapping[str, Any], image_stats: str) -> str:
+def card(name: str, game_id: str, schema: Schema, image_stats: str) -> str:
     """README.md, by which `datasets.load_dataset` finds the rows."""
-    height, width, _ = info["features"][CAMERA]["shape"]
-    codec = info["features"][CAMERA].get("info", {}).get("video.codec", "video")
     of = "every frame" if image_stats == "full" else "at most 16 keyframes of each episode"
-    return f"""---
-task_categories:
-- robotics
-tags:
-- LeRobot
-configs:
-- config_name: default
-  data_files: data/*/*.parquet
----
-
-# {name}
-
-Recordings of `{info["extensions"]["game_converter"]["game_id"]}`: {width}x{height} at {info["fps"]} frames per second
-({codec}), each frame with the gamepad's action at that moment. The video is the captured one, stream-copied.
-
-```python
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-dataset = LeRobotDataset("{name}", root="path/of/this/folder")
-print(dataset[0]["action"], dataset[0]["{CAMERA}"].shape)
-```
-
+    return layout.card_of(
+        name,
+        game_id,
+        schema,
+        f"""\
 `export_manifest.json` says of each episode where it is from; `sha256sum --check checksums.sha256` compares every file.
 Videos may be hard links to the recordings': work on a copy with tools that change files in place. `gamepad/` holds each
 episode's raw gamepad states, each after its length as a little-endian uint32. Image statistics come from {of}.
-"""
+""",
+    )

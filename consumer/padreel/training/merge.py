@@ -16,8 +16,8 @@ from padreel.dataset.layout import CAMERA
 from padreel.errors import DatasetError
 from padreel.model import Schema
 from padreel.training import describe
-from padreel.training.build import Build, build_folder, open_build
-from padreel.training.checksums import CHECKSUMS, checksums_text, read_checksums
+from padreel.training.build import Build, build_folder, is_taken, open_build
+from padreel.training.checksums import CHECKSUMS, read_checksums
 from padreel.training.episode import CommittedEpisode
 from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Run, encode_manifest, read_manifest
@@ -81,9 +81,14 @@ def schema_of(info: Mapping[str, Any]) -> Schema:
     return Schema(codec, width, height, info["fps"])
 
 
+def _resolved(settings: MergeSettings) -> dict[str, Any]:
+    """The settings as log and manifest have them."""
+    return {**settings.model_dump(mode="json"), "require_lerobot": settings.needs_lerobot}
+
+
 def _check_output(output: Path, before: Manifest | None, settings: MergeSettings) -> None:
     if before is None:
-        if files.exists(output) and (not output.is_dir() or any(output.iterdir())):
+        if is_taken(output):
             raise DatasetError(
                 f"--output: {output}: found something that no merge has made, expected nothing; name another folder"
             )
@@ -160,8 +165,7 @@ def _write(
         "episodes": [[planned.episode.shard, planned.episode.n] for planned in plan.episodes],
     }
     build.begin(digest_of(fingerprint))
-    told = {**settings.model_dump(mode="json"), "require_lerobot": settings.needs_lerobot}
-    _log.info("merging", run=build.run, roots=[str(root) for root in roots], settings=told)
+    _log.info("merging", run=build.run, roots=[str(root) for root in roots], settings=_resolved(settings))
     writer = TreeWriter(build, plan, by_id, schema, _before(settings.output, before), tell)
     writer.write_rows()
     writer.write_videos(pictures)
@@ -178,10 +182,12 @@ def _write(
         converted=list(dict.fromkeys(one.session for one in manifest.episodes)),
         skipped=skipped,
     )
-    writer.put(layout.INFO, content)
-    writer.put(layout.CARD, describe.card(settings.output.name, info, settings.image_stats).encode())
-    writer.put(MANIFEST, encode_manifest(manifest))
-    build.put(CHECKSUMS, checksums_text(writer.digests).encode())
+    game_id = sources[0].extension["game_id"]
+    card = describe.card(settings.output.name, game_id, schema, settings.image_stats)
+    build.put(layout.INFO, content)
+    build.put(layout.CARD, card.encode())
+    build.put(MANIFEST, encode_manifest(manifest))
+    build.put_checksums()
     if before is None:
         if settings.needs_lerobot:
             load_with_lerobot(build.tree)
@@ -232,7 +238,7 @@ def _manifest(
         command="merge",
         version=__version__,
         arguments=tuple(map(str, roots)),
-        settings={**settings.model_dump(mode="json"), "require_lerobot": settings.needs_lerobot},
+        settings=_resolved(settings),
         first_episode=plan.start.episodes,
         episodes=len(plan.episodes),
     )

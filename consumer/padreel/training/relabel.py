@@ -20,15 +20,15 @@ from padreel.dataset.stats import Stats, aggregate_stats, column_stats
 from padreel.errors import CorruptShardError, DatasetError
 from padreel.profiles import load_action_mapping_profile, load_game_definition
 from padreel.training import describe
-from padreel.training.build import Build, open_build, update_is_interrupted
-from padreel.training.checksums import CHECKSUMS, checksums_text, read_checksums
+from padreel.training.build import Build, is_taken, open_build, update_is_interrupted
+from padreel.training.checksums import CHECKSUMS, read_checksums
 from padreel.training.manifest import MANIFEST, Manifest, Run, encode_manifest, read_manifest
 from padreel.training.merge import schema_of
 from padreel.training.relabel_rows import relabel_rows, split_events
 from padreel.training.settings import RelabelSettings
 from padreel.training.source import digest_of
 from padreel.training.tree import episode_files, read_table
-from padreel.training.write_rows import sha256_of_content, write_table_file
+from padreel.training.write_rows import write_table_file
 from padreel.training.write_tree import Tell
 from padreel.training.write_videos import link_or_copy
 from padreel.version import __version__
@@ -66,7 +66,7 @@ def relabel(source: Path, settings: RelabelSettings, tell: Tell, named: Path | N
         if there is not None and there.command == "relabel" and there.config_hash == digest_of(recorded):
             build.clear()  # a run that died at its last step has left something
             return RelabelledSet("unchanged", there)
-        if files.exists(settings.output) and (not settings.output.is_dir() or any(settings.output.iterdir())):
+        if is_taken(settings.output):
             raise DatasetError(
                 f"--output: {settings.output}: found something else there, expected nothing; name another"
             )
@@ -123,7 +123,6 @@ class _Writer:
         self._source, self._build, self._spec, self._info, self._tell = source, build, spec, info, tell
         self._base = int(info["extensions"]["game_converter"].get("settings", {}).get("button_base", 0))
         self._listed = read_checksums(source / CHECKSUMS)
-        self._digests: dict[str, str] = {}
 
     def write(self, before: Manifest, recorded: Mapping[str, Any], settings: RelabelSettings, named: Path) -> Manifest:
         """Write it all and give it its name. Raises CorruptShardError, OSError."""
@@ -132,12 +131,12 @@ class _Writer:
         for i, name in enumerate(kept, 1):
             if not self._build.has(Path(name)):
                 link_or_copy(self._source / name, self._build.tree / name, self._listed[name])
-            self._digests[name] = self._listed[name]
+            self._build.digests[name] = self._listed[name]
             self._tell("videos", i, len(kept))
         self._write_rows(before)
         for described in (layout.TASKS, layout.CARD):
-            self._put(described, (self._source / described).read_bytes())
-        self._put(layout.INFO, self._new_info())
+            self._build.put(described, (self._source / described).read_bytes())
+        self._build.put(layout.INFO, self._new_info())
         run = Run(
             id=self._build.run,
             command="relabel",
@@ -156,8 +155,8 @@ class _Writer:
             settings=dict(recorded),
             runs=(*before.runs, run),
         )
-        self._put(MANIFEST, encode_manifest(manifest))
-        self._build.put(CHECKSUMS, checksums_text(self._digests).encode())
+        self._build.put(MANIFEST, encode_manifest(manifest))
+        self._build.put_checksums()
         self._build.publish_new()
         return manifest
 
@@ -187,13 +186,13 @@ class _Writer:
                 name = self._data_name(metas[0])
                 # The statistics come out of the rows, so these are always made anew.
                 write_table_file(self._build.tree / name, rows(metas, fresh))
-                self._digest(name)
+                self._build.note(name)
                 yield checked_table(fresh, schema)
 
         name = layout.episodes_path(0)
         write_table_file(self._build.tree / name, metadata(), describe.ROWS_PER_GROUP)
-        self._digest(name)
-        self._put(layout.STATS, json.dumps(total[0], ensure_ascii=False, allow_nan=False).encode())
+        self._build.note(name)
+        self._build.put(layout.STATS, json.dumps(total[0], ensure_ascii=False, allow_nan=False).encode())
 
     def _by_data_file(self) -> Iterator[list[dict[str, Any]]]:
         """The metadata rows of the source, those of one data file at a time."""
@@ -246,15 +245,6 @@ class _Writer:
             },
         }
         return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False).encode()
-
-    def _put(self, name: Path, content: bytes) -> None:
-        self._build.put(name, content)
-        self._digests[str(name)] = sha256_of_content(content)
-
-    def _digest(self, name: Path) -> None:
-        found = files.sha256_of(self._build.tree / name)
-        assert found is not None
-        self._digests[str(name)] = found
 
 
 def _with_stats(meta: Mapping[str, Any], stats: Mapping[str, Stats], schema: pa.Schema) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -91,7 +90,3 @@ def _groups(tables: Iterable[pa.Table], rows_per_group: int) -> Iterator[pa.Tabl
             rows += table.num_rows - at
     if batch:
         yield pa.concat_tables(batch).combine_chunks()
-
-
-def sha256_of_content(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

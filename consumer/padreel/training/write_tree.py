@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from padreel.dataset import files, layout, projection
+from padreel.dataset import layout, projection
 from padreel.dataset.layout import CAMERA
 from padreel.dataset.rows import data_schema_of
 from padreel.dataset.stats import Stats, aggregate_stats
@@ -25,7 +25,7 @@ from padreel.training.image_stats import all_picture_stats
 from padreel.training.plan import Pictures, Plan, Planned
 from padreel.training.source import SourceShard
 from padreel.training.tree import episode_files, read_table
-from padreel.training.write_rows import numbered, parse_rows, sha256_of_content, write_table_file
+from padreel.training.write_rows import numbered, parse_rows, write_table_file
 from padreel.training.write_videos import Part, link_or_copy, pack_videos
 
 Tell = Callable[[str, int, int], None]  # what is being done, how many are, of how many
@@ -41,14 +41,14 @@ class Before:
 
 
 class TreeWriter:
-    """Writes one plan. `digests` has the sha256 of every file that the finished dataset will have, by name."""
+    """Writes one plan."""
 
     def __init__(
         self, build: Build, plan: Plan, sources: Mapping[str, SourceShard], schema: Schema, before: Before, tell: Tell
     ) -> None:
         self._build, self._plan, self._sources, self._schema = build, plan, sources, schema
         self._before, self._tell = before, tell
-        self.digests: dict[str, str] = dict(before.checksums)
+        build.digests |= before.checksums
         self._info = next(iter(sources.values())).info
         self._pictures: Mapping[int, Pictures] | None = None
 
@@ -65,7 +65,7 @@ class TreeWriter:
             if not self._build.has(name):
                 write_table_file(self._build.tree / name, self._rows(inside, done))
             done += len(inside)
-            self._digest(name)
+            self._build.note(name)
 
     def write_videos(self, pictures: Mapping[int, Pictures] | None) -> None:
         """The mp4s: links, or, with `pictures`, files of several. Raises CorruptShardError, OSError."""
@@ -81,7 +81,7 @@ class TreeWriter:
             if len(inside) == 1:
                 if not self._build.has(name):
                     self._link(first, "video", name)
-                self.digests[str(name)] = first.episode.file("video").sha256
+                self._build.digests[str(name)] = first.episode.file("video").sha256
             else:
                 assert pictures is not None
                 if not self._build.has(name):
@@ -89,7 +89,7 @@ class TreeWriter:
                         Part(self._locate(one, "video"), one.first_picture, pictures[i].packets) for i, one in inside
                     ]
                     pack_videos(parts, self._build.tree / name, self._schema)
-                self._digest(name)
+                self._build.note(name)
             done += len(inside)
             self._tell("videos", done, len(self._plan.episodes))
 
@@ -100,7 +100,7 @@ class TreeWriter:
         for planned, name in zip(self._plan.episodes, names, strict=True):
             if not self._build.has(name):
                 self._link(planned, "gamepad", name)
-            self.digests[str(name)] = planned.episode.file("gamepad").sha256
+            self._build.digests[str(name)] = planned.episode.file("gamepad").sha256
 
     def write_metadata(self, image_stats: Literal["keyframes", "full"]) -> None:
         """The episodes file, tasks and statistics. Raises OSError."""
@@ -124,14 +124,9 @@ class TreeWriter:
 
         # The statistics come out of the same reading, so these are always made anew.
         write_table_file(self._build.tree / name, tables(), describe.ROWS_PER_GROUP)
-        self._digest(name)
-        self.put(tasks, projection.tasks_file(self._plan.tasks))
-        self.put(layout.STATS, json.dumps(total[0], ensure_ascii=False, allow_nan=False).encode())
-
-    def put(self, name: Path, content: bytes) -> None:
-        """Write a descriptive file, and remember its digest."""
-        self._build.put(name, content)
-        self.digests[str(name)] = sha256_of_content(content)
+        self._build.note(name)
+        self._build.put(tasks, projection.tasks_file(self._plan.tasks))
+        self._build.put(layout.STATS, json.dumps(total[0], ensure_ascii=False, allow_nan=False).encode())
 
     def _rows(self, inside: Sequence[Planned], done: int) -> Iterator[pa.Table]:
         # As if written at once: what reading makes of a file's schema is not what it was written from.
@@ -166,11 +161,6 @@ class TreeWriter:
                 self._locate(planned, "video"), self._schema, first, planned.episode.length
             )
         return describe.numbered_stats(stats, planned)
-
-    def _digest(self, name: Path) -> None:
-        found = files.sha256_of(self._build.tree / name)
-        assert found is not None
-        self.digests[str(name)] = found
 
 
 def _numbered(pattern: str, number: int) -> Path:
