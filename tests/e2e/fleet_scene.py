@@ -34,7 +34,8 @@ PARTITIONS = 2
 TIMEOUT_SECONDS = 5  # of a session without frames
 EPISODE_SECONDS = 5
 RIGS = ("playing-0", "playing-1", "silent", "padless", "other-size")  # those that are listed
-WAITING = 20  # sessions of two episodes that are published while nobody consumes
+WAITING_SECONDS = 4.0  # for so long, at least, sessions of two episodes are published while nobody consumes
+_SESSIONS_AT_ONCE = 10
 FLEET, TROUBLE = "fleet", "trouble"
 SMALLEST_BUFFER_BYTES = 2**20
 _FILLER_BYTES = 6_000
@@ -114,6 +115,7 @@ class Scene:
     said: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each alert, as it was when it fired last
     troubled: float = 0.0  # until then all went well
     stopped: float = 0.0  # when the group FLEET lost its consumers
+    waiting: int = 0  # sessions that were published meanwhile
     back: float = 0.0
     ended: float = 0.0
 
@@ -300,11 +302,15 @@ def _without_consumers(scene: Scene, rig: Rig, stage: Stage, one: Consumer, two:
     for running in (one, two):
         running.process.send_signal(signal.SIGKILL)
     scene.stopped = time.time()
-    keys = [key_in(number % PARTITIONS, f"waiting-{number}") for number in range(WAITING)]
-    publish(rig.broker, records(rig, session_rig("waiting", 2 * EPISODE_SECONDS), keys, topics=["frames", "pads"]))
+    # As many as this machine can: to read them takes longer than to publish them, so that Prometheus sees it happen.
+    while time.time() < scene.stopped + WAITING_SECONDS:
+        numbers = range(scene.waiting, scene.waiting + _SESSIONS_AT_ONCE)
+        keys = [key_in(number % PARTITIONS, f"waiting-{number}") for number in numbers]
+        publish(rig.broker, records(rig, session_rig("waiting", 2 * EPISODE_SECONDS), keys, topics=["frames", "pads"]))
+        scene.waiting += _SESSIONS_AT_ONCE
     scene.wait_for_alert("PadreelDown", FLEET)
     scene.back = time.time()
     for name in ("one", "two"):
         stage.start(name)
-    scene.wait_for(f'sum(padreel_episodes_total{{consumergroup="{FLEET}"}}) >= {2 * WAITING}')
+    scene.wait_for(f'sum(padreel_episodes_total{{consumergroup="{FLEET}"}}) >= {2 * scene.waiting}')
     scene.wait_for(f'max(padreel_lag_seconds{{consumergroup="{FLEET}"}}) < 2')

@@ -263,17 +263,8 @@ def _runs(
             fate[off] = "wait"
             continue
         idr = kind == IDR or (kind == OPEN_IDR and first and len(gop) == idx - first[0]) or (kind != OTHER and not gop)
-        if latest > NEVER and (
-            t < latest
-            if idx > highest
-            else t > latest
-            or idr
-            or waiting
-            or any(
-                g[0] == idx or (g[0] < idx and g[2] > t) or (g[0] > idx and g[2] < t) or (g[3] and idx < g[0])
-                for g in gop
-            )
-        ):
+        new = idr or waiting  # none of the pictures before is shown after it
+        if latest > NEVER and (t < latest if idx > highest else t > latest or new or _contradicts(gop, idx, t)):
             current[1] = waiting = True
             expected = sequence + 1
             fate[off] = "wait"
@@ -292,6 +283,13 @@ def _runs(
     if over or (session, expected) in silences:
         current[1] = True
     return [(frames, done) for frames, done in runs]
+
+
+def _contradicts(gop: list[Any], idx: int, t: int) -> bool:
+    """Whether a picture that is shown before the highest one does not fit in between the others of its run."""
+    return any(
+        g[0] == idx or (g[0] < idx and g[2] > t) or (g[0] > idx and g[2] < t) or (g[3] and idx < g[0]) for g in gop
+    )
 
 
 def _carve(frames: list[Any], done: bool, judge: _Judge, fate: dict[int, str]) -> list[Row]:
