@@ -50,8 +50,10 @@ def consume(**values: object) -> None:
     """Consume the rigs' topics and append episodes to one dataset per partition."""
     settings = load_settings(ConsumerSettings, values)
     from padreel.app import run_consumer
+    from padreel.lean import leave_pandas_out
     from padreel.logs import configure_logging
 
+    leave_pandas_out()
     configure_logging(settings.log_format)
     run_consumer(settings)
 
@@ -62,8 +64,10 @@ def convert(**values: object) -> None:
     """Convert a folder of recorded sessions into one dataset, without a broker."""
     settings = load_settings(ConvertSettings, values)
     from padreel.convert import convert as convert_folder
+    from padreel.lean import leave_pandas_out
     from padreel.logs import configure_logging, log_episode
 
+    leave_pandas_out()
     configure_logging(settings.log_format)
     if settings.watch:
         from padreel.watch import until_signal, watch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -29,6 +28,7 @@ from padreel.kafka.dead_letter import DeadLetters
 from padreel.kafka.episodes import Episodes
 from padreel.kafka.source import KafkaSource
 from padreel.kafka.topics import Cluster, check_topics, ensure_topic
+from padreel.lean import collect_seldom
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel.rig_file import load_rigs
@@ -37,10 +37,6 @@ from padreel.settings import ConsumerSettings
 
 _THREADS = 16  # shards at work at one time; more partitions than that take turns
 _SCANNING_THREADS = 2  # recordings of sessions by reference that are looked through at one time
-
-# Objects that are made and not yet gone before the youngest are searched for cycles; Python's own 700 are less than one
-# batch of records has, so that it went through everything that lives again and again.
-_COLLECT_AFTER = 100_000
 
 _log = structlog.get_logger("padreel.app")
 
@@ -177,13 +173,6 @@ async def serve(consumer: Consumer, metrics: Metrics, settings: ConsumerSettings
     finally:
         if server is not None:
             await server.stop()
-
-
-def collect_seldom() -> None:
-    """Have the collector of cycles look less often, and not at what was imported, which stays."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
 
 
 def stop_on_signals(consumer: Consumer) -> None:

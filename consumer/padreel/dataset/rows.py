@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from padreel.dataset.layout import DatasetSpec
 from padreel.model import EpisodeDraft
 
 NO_EVENT_AGE = -1.0  # of rows before the session's first EVENT
+NEUTRAL = b""  # the EVENT of those rows: a pad at rest
 
 Columns = dict[str, NDArray[Any]]  # name -> (rows,) or (rows, slots)
 
@@ -64,14 +65,15 @@ def episode_columns(
     times = np.asarray(draft.time_ns, np.int64)
     pairing = np.asarray(draft.pairing, np.int64)
     rows = len(times)
-    action, observation, keys = _states(spec.encoder, draft.events)
+    # Pads are sent more often than frames: only the EVENTs that a row is paired with are read, each once.
+    paired, state = np.unique(pairing, return_inverse=True)
+    action, observation, keys = _states(spec.encoder, [draft.events[i] if i >= 0 else NEUTRAL for i in paired])
     position = np.arange(rows, dtype=np.int64)
-    # Pairing -1 takes the last state, which is the neutral one.
-    columns: Columns = {layout.ACTION: action[pairing]}
+    columns: Columns = {layout.ACTION: action[state]}
     if spec.columns == "full":
-        columns[layout.OBSERVATION] = observation[pairing]
+        columns[layout.OBSERVATION] = observation[state]
         if spec.key_names:
-            columns[layout.KEYS] = keys[pairing]
+            columns[layout.KEYS] = keys[state]
         columns[layout.TIME_NS] = times - draft.session_ns
         columns[layout.PAD_AGE] = pad_age(draft)
     columns["timestamp"] = (position / spec.schema.fps).astype(np.float32)
@@ -91,9 +93,9 @@ def pad_age(draft: EpisodeDraft) -> NDArray[np.float32]:
     return np.where(pairing < 0, NO_EVENT_AGE, age).astype(np.float32)
 
 
-def _states(encoder: ActionEncoder, events: tuple[bytes, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Action (events + 1, slots), pad (events + 1, 27) and keys of each EVENT, the neutral state as the last."""
-    axes, buttons, pressed = decode_states((*events, b""), button_base=encoder.button_base)
+def _states(encoder: ActionEncoder, events: Sequence[bytes]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Action (events, slots), pad (events, 27) and keys (events, keys) of each EVENT."""
+    axes, buttons, pressed = decode_states(events, button_base=encoder.button_base)
     action = encoder.encode(axes, buttons, pressed)
     return action, encode_observation(axes, buttons), encode_keys(pressed, encoder.scancodes)
 

@@ -186,7 +186,11 @@ class Stage:
 
 def gamepad_file(events: Sequence[bytes]) -> bytes:
     """EVENT payloads in the recorder's framing: each after its length, a little-endian uint32."""
-    return b"".join(struct.pack("<I", len(event)) + event for event in events)
+    content = bytearray()
+    for event in events:
+        content += struct.pack("<I", len(event))
+        content += event
+    return bytes(content)
 
 
 def _durable(kind: FileKind, path: Path) -> StagedFile:

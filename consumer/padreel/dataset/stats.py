@@ -40,16 +40,23 @@ def column_stats(values: NDArray[Any]) -> Stats:
     if not len(values):
         raise ValueError("statistics of no rows")
     table = values.reshape(len(values), -1)
-    exact = table.astype(np.float64)
-    quantiles = np.quantile(exact, list(QUANTILES.values()), axis=0)
+    # Slot by slot: in float64 a long episode's states would be its largest part in memory.
+    slots = [_figures(table[:, slot]) for slot in range(table.shape[1])]
     return {
         "min": table.min(axis=0).tolist(),
         "max": table.max(axis=0).tolist(),
-        "mean": exact.mean(axis=0).tolist(),
-        "std": exact.std(axis=0).tolist(),
+        "mean": [figures["mean"] for figures in slots],
+        "std": [figures["std"] for figures in slots],
         "count": [len(values)],
-        **{name: quantiles[i].tolist() for i, name in enumerate(QUANTILES)},
+        **{name: [figures[name] for figures in slots] for name in QUANTILES},
     }
+
+
+def _figures(values: NDArray[Any]) -> dict[str, float]:
+    """Mean, deviation and quantiles of one slot, shape (rows,)."""
+    exact = values.astype(np.float64)
+    quantiles = np.quantile(exact, list(QUANTILES.values())).tolist()
+    return {"mean": float(exact.mean()), "std": float(exact.std()), **dict(zip(QUANTILES, quantiles, strict=True))}
 
 
 def sample_keyframes(keyframes: Sequence[int], first_row: int, rows: int) -> list[int]:
