@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -145,3 +146,14 @@ def test_a_filesystem_that_fails_is_not_taken_for_an_unfit_one(
 def test_a_fit_filesystem_passes_and_nothing_stays(tmp_path: Path) -> None:
     probe_filesystem(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_of_its_trial_is_swept_after_an_hour(tmp_path: Path) -> None:
+    old, young, other = tmp_path / ".probe-old", tmp_path / ".probe-young", tmp_path / "probe"
+    for folder, hours in ((old, 2.0), (young, 0.1), (other, 2.0)):
+        folder.mkdir()
+        (folder / "first").write_bytes(b"first")
+        then = time.time() - 3600 * hours
+        os.utime(folder, (then, then))
+    probe_filesystem(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [young.name, other.name]

@@ -38,6 +38,9 @@ _REMEDIES = {
     "key_names": _OTHER_ROOT.format("--action-mapping"),
 }
 
+_TRIAL = ".probe-"
+_TRIAL_SECONDS = 3600  # a trial takes milliseconds: one that is older is nobody's any more
+
 
 @dataclass(frozen=True, slots=True)
 class RootIdentity:
@@ -163,14 +166,28 @@ def probe_filesystem(folder: Path) -> None:
     Raises FilesystemError naming what does not: object stores, SMB and FUSE buckets fail here. OSError if the folder
     cannot be written at all.
     """
-    trial = folder / f".probe-{uuid4().hex}"
+    trial = folder / f"{_TRIAL}{uuid4().hex}"
     trial.mkdir()
     try:
         _probe(trial)
+        _sweep_trials(folder, before=trial.stat().st_mtime - _TRIAL_SECONDS)
     finally:
-        for name in os.listdir(trial):
-            (trial / name).unlink()
-        trial.rmdir()
+        _remove_trial(trial)
+
+
+def _sweep_trials(folder: Path, *, before: float) -> None:
+    """Remove what processes that were killed amid their trial have left; `before` by the filesystem's own clock."""
+    for name in os.listdir(folder):
+        trial = folder / name
+        with contextlib.suppress(FileNotFoundError):  # others sweep too
+            if name.startswith(_TRIAL) and trial.stat().st_mtime < before:
+                _remove_trial(trial)
+
+
+def _remove_trial(trial: Path) -> None:
+    for name in os.listdir(trial):
+        (trial / name).unlink()
+    trial.rmdir()
 
 
 def _probe(trial: Path) -> None:
