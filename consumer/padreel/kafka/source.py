@@ -30,6 +30,10 @@ from padreel_schemas.security import PLAINTEXT, Security
 
 _FETCH_BYTES = 8 * 2**20
 _PARTITION_FETCH_BYTES = 2**20
+# The broker answers when there is so much or after so long. Rigs that play would else have it answer every few records:
+# at 40 of them it is an eighth of the consumer's processor time, for 13 ms until a frame is paired.
+_WORTH_FETCHING_BYTES = 2**20
+_FETCH_WAIT_MS = 20
 _RECORDS = 500
 _DAY_MS = 86_400_000
 _HEARTBEATS_MS = 300  # between two, for each second of the group's timeout: three may be lost
@@ -76,6 +80,8 @@ class KafkaSource:
             enable_auto_commit=False,
             fetch_max_bytes=_FETCH_BYTES,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+            fetch_min_bytes=_WORTH_FETCHING_BYTES,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             # Reading may rest for as long as a disk is full; the group must not take the partitions away for that.
             max_poll_interval_ms=_DAY_MS,
         )
