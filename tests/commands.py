@@ -35,7 +35,7 @@ COMMANDS = {
     "padreel.__main__": [
         *("padreel.app", "padreel.replay", "padreel.skip"),
         *("padreel.training.check_command", "padreel.training.merge_command"),
-        "padreel.training.relabel_command",
+        *("padreel.training.relabel_command", "padreel.training.show_command", "padreel.training.show_write"),
     ],
 }
 _REQUEST_BYTES = 2**20

@@ -1,4 +1,4 @@
-"""The commands that use recordings afterwards: check, merge, relabel, plan.
+"""The commands that use recordings afterwards: check, merge, relabel, show, plan.
 
 What a command needs is imported when it runs.
 """
@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.training.settings import CheckSettings, MergeSettings, PlanSettings, RelabelSettings
+from padreel.training.settings import CheckSettings, MergeSettings, PlanSettings, RelabelSettings, ShowSettings
 
 
 @click.command()
@@ -57,6 +57,22 @@ def relabel(path: Path, **values: object) -> None:
 
 
 @click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@settings_options(ShowSettings)
+def show(path: Path, **values: object) -> None:
+    """Render episodes for people: the frames with the pad drawn over them, and the actions over time.
+
+    PATH is a shard, a merged or relabelled dataset, or a folder of them.
+    """
+    settings = load_settings(ShowSettings, values)
+    from padreel.logs import configure_logging
+    from padreel.training.show_command import run_show
+
+    configure_logging(settings.log_format)
+    run_show(path, settings, click.echo)
+
+
+@click.command()
 @settings_options(PlanSettings)
 def plan(**values: object) -> None:
     """Say what a fleet needs: partitions, consumers, disk, and what Kafka has to keep."""
@@ -72,4 +88,4 @@ def plan(**values: object) -> None:
     click.echo(json.dumps(asdict(found), indent=2) if settings.json_output else capacity_table(found))
 
 
-COMMANDS: Final = (check, merge, relabel, plan)
+COMMANDS: Final = (check, merge, relabel, show, plan)

@@ -20,7 +20,8 @@ CHECKOUT = FOLDER.parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 IMAGE = FOLDER / "image.txt"
 IMAGE_PYTHON = "3.11"  # of the base image in deploy/Dockerfile
-EXTRAS = ("consumer", "dev")
+EXTRAS = ("consumer", "show", "dev")
+IMAGE_EXTRAS = ("consumer", "show")
 # The manylinux of the wheels lerobot needs (av, torchcodec); hashes cover the other platforms' files too.
 PLATFORM = "x86_64-manylinux_2_28"
 
@@ -49,7 +50,8 @@ def pin(python: str, *, lerobot: bool, upgrade: bool) -> Path:
 def pin_image() -> Path:
     """Resolves what the container image installs: of the versions pinned before, the consumer's. Raises PinError."""
     constraints = str(lock_path(IMAGE_PYTHON, lerobot=False))
-    arguments = ["--extra", "consumer", "--constraints", constraints]
+    arguments = [argument for extra in IMAGE_EXTRAS for argument in ("--extra", extra)]
+    arguments += ["--constraints", constraints]
     return _resolve(IMAGE, f"The container image, Python {IMAGE_PYTHON}", IMAGE_PYTHON, arguments)
 
 

@@ -87,6 +87,10 @@ class Build:
         _put(self.tree / name, content)
         self.digests[str(name)] = hashlib.sha256(content).hexdigest()
 
+    def put_aside(self, name: Path, content: bytes) -> None:
+        """Write a small file that the dataset's own list shall not have. Raises OSError."""
+        _put(self.tree / name, content)
+
     def note(self, name: Path) -> None:
         """Note the digest of a file that was written. Raises OSError."""
         found = files.sha256_of(self.tree / name)

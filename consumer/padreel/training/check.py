@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,6 +12,7 @@ from padreel.training.build import update_is_interrupted
 from padreel.training.check_dataset import check_dataset
 from padreel.training.check_session import check_session
 from padreel.training.check_shard import check_shard
+from padreel.training.check_show import check_renderings
 from padreel.training.checksums import CHECKSUMS, read_checksums
 from padreel.training.manifest import MANIFEST
 from padreel.training.report import Finding, Report, Verdict, judged
@@ -31,7 +33,7 @@ def check(path: Path, *, deep: bool = False) -> list[Report]:
         raise InputError(
             f"{path}: found no session folder, shard or dataset; expected one of them, or a folder whose folders are"
         )
-    return [_checked(one, kind, deep) for one, kind in found]
+    return [_with_renderings(one, _checked(one, kind, deep)) for one, kind in found]
 
 
 def folders(path: Path) -> list[tuple[Path, FolderKind]]:
@@ -54,6 +56,11 @@ def kind_of(path: Path) -> FolderKind | None:
     if (path / layout.INFO).exists() or (path / "meta").is_dir():
         return "dataset"
     return "session" if any((path / name).exists() for name in _SESSION_FILES) else None
+
+
+def _with_renderings(path: Path, report: Report) -> Report:
+    found = None if report.kind == "session" else check_renderings(path)
+    return report if found is None else replace(report, findings=(*report.findings, found))
 
 
 def _checked(path: Path, kind: FolderKind, deep: bool) -> Report:

@@ -26,6 +26,7 @@ from padreel.training.quality import load_quality_config, scored
 from padreel.training.records import episode_records, shard_records
 from padreel.training.selection import Selection, select, session_owners
 from padreel.training.settings import MergeSettings
+from padreel.training.show_carry import carry_renderings
 from padreel.training.source import SourceShard, digest_of, find_shards, open_sources
 from padreel.training.write_tree import Before, Tell, TreeWriter
 from padreel.training.write_videos import pictures_of
@@ -171,6 +172,8 @@ def _write(
     writer.write_videos(pictures)
     writer.write_gamepad()
     writer.write_metadata(settings.image_stats)
+    carried = carry_renderings(build, plan, by_id, None if before is None else settings.output)
+    _log.info("renderings taken along", run=build.run, count=carried)
     manifest = _manifest(build.run, sources, settings, chosen, plan, before, roots)
     skipped = [one for shard in manifest.shards for one in shard.skipped_sessions]
     content = describe.info(

@@ -141,6 +141,36 @@ class PlanSettings(Settings):
     json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
 
 
+class ShowSettings(Settings):
+    """Settings of `padreel show`."""
+
+    episode: int | None = setting("The episode to render.", None, metavar="K", env="PADREEL_SHOW_EPISODE", ge=0)
+    all_episodes: bool = setting("Render all of them.", False, flag="--all", env="PADREEL_SHOW_ALL")
+    output_dir: Path | None = setting(
+        "Folder for the renderings; unset, it is `vis` in the dataset, from where `merge` takes them along.",
+        None,
+        metavar="DIR",
+    )
+    skip_existing: bool = setting("Leave what is there, whole and of the same rows and settings.", False)
+    picture_format: Literal["mp4", "png"] = setting(
+        "A video of every frame, or one sheet of some of them.", "mp4", flag="--format", env="PADREEL_SHOW_FORMAT"
+    )
+    pictures: int = setting("How many pictures a sheet has.", 9, metavar="N", ge=1, le=99)
+    json_output: bool = setting("Print JSON instead of lines.", False, flag="--json", env="PADREEL_JSON")
+
+    @model_validator(mode="after")
+    def _check_which(self) -> Self:
+        if self.episode is not None and self.all_episodes:
+            raise ValueError("--episode with --all: found both, expected one of them")
+        if self.episode is None and not self.all_episodes:
+            raise ValueError("--episode or --all: found none of them, expected one")
+        return self
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides how an episode is drawn, JSON-able."""
+        return {"format": self.picture_format, "pictures": self.pictures if self.picture_format == "png" else None}
+
+
 def _digest(path: Path | None) -> str | None:
     try:
         return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
