@@ -70,13 +70,14 @@ class SpanWriter:
     `ValueError` for what no caller may ask for: an unknown codec, an empty unit, a unit after `close()`.
     """
 
-    def __init__(self, path: Path, stream: Stream) -> None:
+    def __init__(self, path: Path, stream: Stream, hidden: int = 0) -> None:
+        """`hidden` pictures come before display position 0, at -1, -2 and so on: decoded, but never shown."""
         codec = CODECS.get(stream.codec)
         if codec is None:
             raise ValueError(f"{path.name}: codec {stream.codec!r}, expected one of {', '.join(CODECS)}")
         self.path = path
         self.packets = 0
-        self._dts_lead = codec.dts_lead
+        self._dts_lead = codec.dts_lead + hidden  # the edit list begins at PTS 0, wherever DTS does
         self._as_stored: Callable[[bytes], bytes] = bytes
         if stream.codec == "hevc":
             stream, self._as_stored = length_prefixed(stream)

@@ -1,0 +1,1 @@
+"""What neighbouring systems read, made from committed episodes. Needs no lerobot."""
