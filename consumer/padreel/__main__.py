@@ -13,6 +13,7 @@ import click
 
 from padreel.click_settings import load_settings, settings_options
 from padreel.errors import PadreelError, SettingsError
+from padreel.exports_cli import COMMANDS as EXPORT_COMMANDS
 from padreel.settings import (
     ConsumerSettings,
     ConvertSettings,
@@ -152,7 +153,7 @@ def replay(**values: object) -> None:
     click.echo(f"{published} of {len(outcomes)} sessions published again", err=settings.json_lines)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *EXPORT_COMMANDS):
     cli.add_command(_command)
 
 

@@ -1,0 +1,97 @@
+"""`padreel export`: committed episodes in the form that another system reads. The sources stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from padreel.errors import DatasetError
+from padreel.exports.episodes import Source, open_source
+from padreel.exports.record import RECORD, ExportedEpisode, ExportRecord, encode_record, read_record, record_of
+from padreel.exports.settings import ExportSettings
+from padreel.training.build import Build, is_taken, open_build
+from padreel.training.source import digest_of
+from padreel.training.write_tree import Tell
+from padreel.version import __version__
+
+_log = structlog.get_logger("padreel.export")
+
+Writer = Callable[[Source, Build, ExportSettings, Tell], tuple[ExportedEpisode, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export did: `outcome` and what the output holds now."""
+
+    outcome: Literal["created", "unchanged"]
+    record: ExportRecord
+
+
+def export(path: Path, settings: ExportSettings, tell: Tell) -> Exported:
+    """Write the episodes at and below `path` into `settings.output`.
+
+    What a run that died has left beside the output is gone on with. Raises DatasetError where there is nothing to
+    export, a source is damaged or does not have what the format needs, or the output is something else; OSError.
+    """
+    output = settings.output
+    with open_build(output) as build:
+        there = read_record(output)
+        if there is None and is_taken(output):
+            raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
+        with open_source(path, output, tell) as source:
+            recorded = settings.recorded()
+            config_hash = digest_of({**recorded, "episodes": _identity(source)})
+            if there is not None and there.config_hash == config_hash:
+                build.clear()  # a run that died at its last step has left something
+                return Exported("unchanged", there)
+            if there is not None:
+                raise DatasetError(
+                    f"--output: {output}: holds an export of other episodes or with other settings (run {there.run}); "
+                    "name another folder"
+                )
+            build.begin(digest_of({"version": __version__, "config": config_hash}))
+            _log.info("exporting", run=build.run, source=str(path), settings=settings.model_dump(mode="json"))
+            try:
+                episodes = _writer(settings.format)(source, build, settings, tell)
+            except DatasetError:  # the same command would meet it again
+                build.clear()
+                raise
+            record = record_of(source, build.run, config_hash, recorded, episodes)
+            build.put(RECORD, encode_record(record))
+            build.put_checksums()
+            build.publish_new()
+    return Exported("created", record)
+
+
+def _identity(source: Source) -> list[Any]:
+    """What the source's episodes are, wherever it lies."""
+    return [[one.shard, one.commit, one.sha256, one.config_hash] for one in source.manifest.episodes]
+
+
+def _writer(name: str) -> Writer:
+    """What writes a format; each needs libraries that the others do not."""
+    match name:
+        case "v2.1":
+            from padreel.exports.v21 import write_v21
+
+            return write_v21
+    raise ValueError(name)
+
+
+def summary(made: Exported) -> dict[str, Any]:
+    """The stable JSON form of what an export did."""
+    record = made.record
+    return {
+        "format_version": 1,
+        "outcome": made.outcome,
+        "format": record.format,
+        "run": record.run,
+        "episodes": record.total_episodes,
+        "frames": record.total_frames,
+        "episodes_left_out": len(record.left_out),
+        "frames_left_out": sum(one.source_frames - one.frames for one in record.episodes),
+    }
