@@ -47,6 +47,7 @@ def read_v21(root: Path) -> list[OldEpisode]:
     for number, one in enumerate(lines(root / "meta/episodes.jsonl")):
         place = {"episode_index": number, "episode_chunk": number // info["chunks_size"]}
         table = pq.read_table(root / info["data_path"].format(**place))
+        assert table.schema.metadata is None  # `datasets` before 4.0 fails on what newer ones say there
         assert table.column_names == [name for name in info["features"] if name != CAMERA]
         rows = table.to_pydict()
         length = one["length"]

@@ -83,7 +83,9 @@ def _cut(video: Video, one: SourceEpisode, settings: ExportSettings) -> Cut | No
 
 def _rows(source: Source, made: ExportedEpisode, one: SourceEpisode, first_row: int) -> pa.Table:
     """The episode's rows, from 0 on whatever was left out, under the numbers that the export gives them."""
-    table = source.rows(one).slice(made.first_row, made.frames).cast(data_schema_of(source.features))
+    # Without what the `datasets` library is told of the columns: readers of v2.1 come with an older one that it fails.
+    schema = data_schema_of(source.features).remove_metadata()
+    table = source.rows(one).slice(made.first_row, made.frames).cast(schema)
     positions = np.arange(made.frames, dtype=np.int64)
     own = {"frame_index": positions, "timestamp": (positions / source.schema.fps).astype(np.float32)}
     for name, values in own.items():
