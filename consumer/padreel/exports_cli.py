@@ -1,4 +1,4 @@
-"""The commands that write what neighbouring systems read: export.
+"""The commands that write what neighbouring systems read: export, hdf5.
 
 What a command needs is imported when it runs.
 """
@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.exports.settings import ExportSettings
+from padreel.exports.settings import ExportSettings, Hdf5MergeSettings, Hdf5ValidateSettings
 
 
 @click.command()
@@ -27,4 +27,38 @@ def export(path: Path, **values: object) -> None:
     run_export(path, settings, click.echo)
 
 
-COMMANDS: Final = (export,)
+@click.group()
+def hdf5() -> None:
+    """Look after HDF5 exports."""
+
+
+@hdf5.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@settings_options(Hdf5ValidateSettings)
+def validate(path: Path, **values: object) -> None:
+    """Check an HDF5 export with its videos, and write its manifest and a report.
+
+    Exit code 0 is PASS, 3 WARN, 4 FAIL.
+    """
+    settings = load_settings(Hdf5ValidateSettings, values)
+    from padreel.exports.hdf5_command import run_validate
+    from padreel.logs import configure_logging
+
+    configure_logging(settings.log_format)
+    raise SystemExit(run_validate(path, settings, click.echo))
+
+
+@hdf5.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@settings_options(Hdf5MergeSettings)
+def merge(paths: tuple[Path, ...], **values: object) -> None:
+    """Merge HDF5 exports into one. Videos are hard-linked."""
+    settings = load_settings(Hdf5MergeSettings, values)
+    from padreel.exports.hdf5_command import run_hdf5_merge
+    from padreel.logs import configure_logging
+
+    configure_logging(settings.log_format)
+    run_hdf5_merge(paths, settings, click.echo)
+
+
+COMMANDS: Final = (export, hdf5)

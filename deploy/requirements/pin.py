@@ -20,7 +20,7 @@ CHECKOUT = FOLDER.parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 IMAGE = FOLDER / "image.txt"
 IMAGE_PYTHON = "3.11"  # of the base image in deploy/Dockerfile
-EXTRAS = ("consumer", "show", "dev")
+EXTRAS = ("consumer", "show", "hdf5", "dev")
 IMAGE_EXTRAS = ("consumer", "show")
 # The manylinux of the wheels lerobot needs (av, torchcodec); hashes cover the other platforms' files too.
 PLATFORM = "x86_64-manylinux_2_28"

@@ -79,6 +79,10 @@ def _writer(name: str) -> Writer:
             from padreel.exports.v21 import write_v21
 
             return write_v21
+        case "hdf5":
+            from padreel.exports.hdf5 import write_hdf5
+
+            return write_hdf5
     raise ValueError(name)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from padreel.settings import Settings, setting
+
+# What only one format heeds: in the others it changes nothing, and is not recorded.
+_OF_FORMAT: Final = {"v2.1": {"chunks_size", "lead"}, "hdf5": set[str]()}
+_ONLY: Final = set().union(*_OF_FORMAT.values())
 
 
 class ExportSettings(Settings):
     """Settings of `padreel export`."""
 
-    format: Literal["v2.1"] = setting("What to write.")
+    format: Literal["v2.1", "hdf5"] = setting("What to write.")
     output: Path = setting("Folder that becomes the export.", metavar="DIR")
     chunks_size: int = setting("v2.1: episodes in one chunk folder.", 1000, metavar="N", ge=1)
     lead: Literal["dropped", "hidden"] = setting(
@@ -24,4 +28,21 @@ class ExportSettings(Settings):
     def recorded(self) -> dict[str, Any]:
         """What decides what the export holds, JSON-able."""
         others = {"log_format", "output", "json_output"}
+        others |= _ONLY - _OF_FORMAT[self.format]
         return {name: value for name, value in self.model_dump(mode="json").items() if name not in others}
+
+
+class Hdf5ValidateSettings(Settings):
+    """Settings of `padreel hdf5 validate`."""
+
+    output: Path | None = setting(
+        "Folder that manifest and report are written to; that of the HDF5 file when unset.", None, metavar="DIR"
+    )
+    json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+
+class Hdf5MergeSettings(Settings):
+    """Settings of `padreel hdf5 merge`."""
+
+    output: Path = setting("Folder that becomes the merged export.", metavar="DIR")
+    json_output: bool = setting("Print JSON instead of a line.", False, flag="--json", env="PADREEL_JSON")
