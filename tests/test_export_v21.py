@@ -17,12 +17,16 @@ from click.testing import CliRunner
 from padreel.__main__ import cli
 from padreel.errors import DatasetError, FormatVersionError
 from padreel.exports.record import read_record
+from padreel.options import load
 from padreel.training.build import build_folder
 from padreel.training.checksums import read_checksums
+from padreel.training.relabel_command import relabel_any
+from padreel.training.settings import RelabelSettings
 from tests.dataset_reading import ReadEpisode, read_episodes
-from tests.export_world import SESSIONS, TRIMMED, files_of, lines, make_sessions, make_trimmed, run, same
+from tests.export_world import SESSIONS, TRIMMED, files_of, lines, make_sessions, make_trimmed, nothing, run, same
 from tests.shard_world import snapshot
 from tests.test_stage import spec
+from tests.training_world import OTHER_MAPPING, other_action
 from tests.video_source import Picture, Source, decode, encode, moving_pictures
 
 CAMERA = "observation.images.main"
@@ -209,6 +213,24 @@ def test_episodes_without_any_keyframe_are_refused(source: Source, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
 
+def test_a_relabelled_dataset_is_another_one(made: Path, tmp_path: Path) -> None:
+    """Though its episodes are from the same commits."""
+    (tmp_path / "other.yaml").write_text(OTHER_MAPPING)
+    settings = load(RelabelSettings, {"output": tmp_path / "relabelled", "action_mapping": tmp_path / "other.yaml"})
+    relabel_any(made / "merged", settings, nothing)
+    run(made / "merged", tmp_path / "out", "v2.1")
+    with pytest.raises(DatasetError, match="other episodes"):
+        run(tmp_path / "relabelled", tmp_path / "out", "v2.1")
+    run(tmp_path / "relabelled", tmp_path / "two", "v2.1")
+    by_key = {one.key: one for one in SESSIONS}
+    record = read_record(tmp_path / "two")
+    assert record is not None
+    for one, origin in zip(read_v21(tmp_path / "two"), record.episodes, strict=True):
+        session = by_key[origin.session]
+        assert one.rows["action"] == [other_action(session, row) for row in range(origin.frames)]
+        check_stats(one)
+
+
 def test_an_output_that_is_something_else_is_not_touched(made: Path, tmp_path: Path) -> None:
     run(made / "merged", tmp_path / "out", "v2.1")
     before = snapshot(tmp_path / "out")
@@ -236,7 +258,7 @@ def test_the_command_says_what_it_did(made: Path, trimmed: Path, tmp_path: Path)
     content = json.loads(command(trimmed, "b", "--json"))
     assert (content["episodes"], content["frames"]) == (4, 39)
     assert (content["episodes_left_out"], content["frames_left_out"]) == (1, 9)
-    assert "left out: 1 episodes, 9 frames of the others" in command(trimmed, "b")
+    assert "left out: 1 episodes, 9 frames of the others, which --lead hidden keeps" in command(trimmed, "b")
     wrong = CliRunner().invoke(cli, ["export", str(trimmed), "--output", str(tmp_path / "c"), "--format", "v9"])
     assert wrong.exit_code == 2
     missing = CliRunner().invoke(cli, ["export", str(tmp_path / "no"), "--output", "x", "--format", "v2.1"])

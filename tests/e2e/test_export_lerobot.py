@@ -34,14 +34,18 @@ def _is_there(name: str) -> bool:
 
 def convert(export: Path, folder: Path) -> Path:
     """LeRobot's converter as its users run it, on a copy: it works in place."""
+    done, root = try_to_convert(export, folder)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def try_to_convert(export: Path, folder: Path) -> tuple[subprocess.CompletedProcess[str], Path]:
     name = next(one for one in CONVERTERS if _is_there(one))
     root = Path(shutil.copytree(export, folder / "tests" / "converted"))
     # The older one looks for the repo's id below its root, the newer one takes the root as it is.
     given = folder if name == CONVERTERS[0] else root
     command = [sys.executable, "-m", name, "--repo-id=tests/converted", f"--root={given}", "--push-to-hub=false"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return root
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600), root
 
 
 def test_converted_by_lerobot(lerobot: ModuleType, tmp_path: Path) -> None:
@@ -68,6 +72,16 @@ def test_trimmed_episodes_converted_by_lerobot(lerobot: ModuleType, tmp_path: Pa
             assert int(item["episode_index"]) == number
             assert np.array_equal(as_bytes(item["observation.images.main"]), source.pictures[first + one.first_row + i])
         row += one.frames
+
+
+def test_hidden_pictures_are_refused_by_lerobot_s_converter(lerobot: ModuleType, tmp_path: Path) -> None:
+    """It would have to show them: it says so, and changes nothing. Why they are not the default."""
+    make_trimmed(tmp_path / "root" / "partition-00003", encode(moving_pictures(40), gop=12))
+    run(tmp_path / "root", tmp_path / "out", "v2.1", lead="hidden")
+    done, root = try_to_convert(tmp_path / "out", tmp_path / "converted")
+    assert done.returncode != 0
+    assert "non monotonically increasing dts" in done.stderr
+    assert '"v2.1"' in (root / "meta/info.json").read_text()
 
 
 @pytest.mark.parametrize("backend", ["pyav", "torchcodec"])

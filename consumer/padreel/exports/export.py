@@ -44,7 +44,7 @@ def export(path: Path, settings: ExportSettings, tell: Tell) -> Exported:
             raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
         with open_source(path, output, tell) as source:
             recorded = settings.recorded()
-            config_hash = digest_of({**recorded, "episodes": _identity(source)})
+            config_hash = digest_of({**recorded, **_identity(source)})
             if there is not None and there.config_hash == config_hash:
                 build.clear()  # a run that died at its last step has left something
                 return Exported("unchanged", there)
@@ -67,9 +67,14 @@ def export(path: Path, settings: ExportSettings, tell: Tell) -> Exported:
     return Exported("created", record)
 
 
-def _identity(source: Source) -> list[Any]:
-    """What the source's episodes are, wherever it lies."""
-    return [[one.shard, one.commit, one.sha256, one.config_hash] for one in source.manifest.episodes]
+def _identity(source: Source) -> dict[str, Any]:
+    """What the source holds, wherever it lies and however it is packed."""
+    manifest = source.manifest
+    return {
+        "episodes": [[one.shard, one.commit, one.sha256, one.config_hash] for one in manifest.episodes],
+        "relabelled": manifest.config_hash if manifest.command == "relabel" else None,
+        "image_stats": manifest.settings.get("image_stats"),
+    }
 
 
 def _writer(name: str) -> Writer:
