@@ -82,6 +82,7 @@ def test_a_cut_shows_every_picture_and_begins_as_late_as_it_can(stream: Stream, 
     shown = {int(stream.order.positions[at]) for at in copied}
     assert cut.before == first - min(shown) == first - stream.order.positions[cut.begin]
     assert cut.after == len([one for one in shown if one >= first + length])
+    assert cut.hidden == len(shown - wanted)
     assert not wanted <= stream.decodable(packets(stream, cut.begin, cut.end - 1))
     for key in np.flatnonzero(stream.order.keys):
         if key > cut.begin:

@@ -140,11 +140,11 @@ def rows_of(trimmed: Path) -> list[ReadEpisode]:
     return read_episodes(trimmed / "partition-00003")
 
 
-def test_of_trimmed_episodes_what_precedes_the_first_keyframe_is_dropped(
+def test_of_trimmed_episodes_what_precedes_the_first_keyframe_can_be_dropped(
     trimmed: Path, source: Source, tmp_path: Path
 ) -> None:
     before = snapshot(trimmed)
-    record = run(trimmed, tmp_path / "out", "v2.1").record
+    record = run(trimmed, tmp_path / "out", "v2.1", lead="dropped").record
     assert snapshot(trimmed) == before
     assert [(one.first_row, one.frames, one.source_frames) for one in record.episodes] == [
         (0, 12, 12),
@@ -153,6 +153,7 @@ def test_of_trimmed_episodes_what_precedes_the_first_keyframe_is_dropped(
         (0, 1, 2),
     ]
     assert record.left_out == (2,)
+    assert not any(one.hidden for one in record.episodes)
     found, expected = read_v21(tmp_path / "out"), rows_of(trimmed)
     for one, record_of in zip(found, record.episodes, strict=True):
         wanted = expected[record_of.source_index]
@@ -164,8 +165,9 @@ def test_of_trimmed_episodes_what_precedes_the_first_keyframe_is_dropped(
         check_stats(one)
 
 
-def test_or_is_kept_behind_hidden_pictures(trimmed: Path, source: Source, tmp_path: Path) -> None:
-    record = run(trimmed, tmp_path / "out", "v2.1", lead="hidden").record
+def test_trimmed_episodes_are_kept_whole_behind_hidden_pictures(trimmed: Path, source: Source, tmp_path: Path) -> None:
+    record = run(trimmed, tmp_path / "out", "v2.1").record
+    assert [one.hidden > 0 for one in record.episodes] == [False, True, True, True, True]
     assert (record.total_episodes, record.total_frames) == (5, sum(rows for _, rows in TRIMMED))
     found, expected = read_v21(tmp_path / "out"), rows_of(trimmed)
     for one, wanted, (first, rows) in zip(found, expected, TRIMMED, strict=True):
@@ -194,7 +196,7 @@ def test_the_record_says_whence_each_episode_is(made: Path, tmp_path: Path) -> N
     assert [one.session for one in record.episodes] == [one.key for one in expected]
     assert {one.rig for one in record.episodes} == {"rig-0", "rig-1"}
     assert all(one.end_reason == "end" and one.quality is not None for one in record.episodes)
-    assert record.settings == {"format": "v2.1", "chunks_size": 1000, "lead": "dropped"}
+    assert record.settings == {"format": "v2.1", "chunks_size": 1000, "lead": "hidden"}
     assert record.source == str(made / "merged")
 
 
@@ -208,8 +210,8 @@ def test_without_state_it_is_refused(source: Source, tmp_path: Path) -> None:
 
 def test_episodes_without_any_keyframe_are_refused(source: Source, tmp_path: Path) -> None:
     shard = make_trimmed(tmp_path / "root" / "partition-00003", source, [(5, 4), (13, 3)])
-    with pytest.raises(DatasetError, match="--lead hidden"):
-        run(shard, tmp_path / "out", "v2.1")
+    with pytest.raises(DatasetError, match="--lead dropped"):
+        run(shard, tmp_path / "out", "v2.1", lead="dropped")
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
 
@@ -255,11 +257,13 @@ def test_the_command_says_what_it_did(made: Path, trimmed: Path, tmp_path: Path)
         return result.stdout
 
     assert command(made / "root", "a").startswith("created: 4 episodes, 66 frames as v2.1, run ")
-    content = json.loads(command(trimmed, "b", "--json"))
+    content = json.loads(command(trimmed, "b", "--json", "--lead", "dropped"))
     assert (content["episodes"], content["frames"]) == (4, 39)
     assert (content["episodes_left_out"], content["frames_left_out"]) == (1, 9)
-    assert "left out: 1 episodes, 9 frames of the others, which --lead hidden keeps" in command(trimmed, "b")
-    wrong = CliRunner().invoke(cli, ["export", str(trimmed), "--output", str(tmp_path / "c"), "--format", "v9"])
+    assert "left out: 1 episodes, 9 frames of the others" in command(trimmed, "b", "--lead", "dropped")
+    assert "52 frames as v2.1" in (said := command(trimmed, "c"))
+    assert said.strip().endswith("4 videos have pictures that their edit list hides")
+    wrong = CliRunner().invoke(cli, ["export", str(trimmed), "--output", str(tmp_path / "d"), "--format", "v9"])
     assert wrong.exit_code == 2
     missing = CliRunner().invoke(cli, ["export", str(tmp_path / "no"), "--output", "x", "--format", "v2.1"])
     assert missing.exit_code == 1

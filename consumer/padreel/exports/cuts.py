@@ -33,7 +33,8 @@ class Cut:
     """The pictures `first ... first + length - 1` of a video, and the packets that they need.
 
     These are the ones from the key `begin` up to, and without, `end` that are not shown before that key, which is
-    `before` pictures above `first`; `after` of them are shown after the last picture.
+    `before` pictures above `first`; `after` of them are shown after the last picture. `hidden` of them are no picture
+    of the cut.
     """
 
     first: int
@@ -42,6 +43,7 @@ class Cut:
     end: int
     before: int
     after: int
+    hidden: int
 
 
 def cut_of(order: PacketOrder, first: int, length: int) -> Cut:
@@ -54,8 +56,9 @@ def cut_of(order: PacketOrder, first: int, length: int) -> Cut:
     if not len(keys):
         raise CorruptShardError(f"no key at or before picture {first}")
     begin, end = int(keys[-1]), int(wanted[-1]) + 1
-    after = int((positions[begin:end] >= first + length).sum())
-    return Cut(first, length, begin, end, first - int(positions[begin]), after)
+    copied = positions[begin:end][positions[begin:end] >= positions[begin]]
+    after = int((copied >= first + length).sum())
+    return Cut(first, length, begin, end, first - int(positions[begin]), after, len(copied) - length)
 
 
 def cut_from_key(order: PacketOrder, first: int, length: int) -> Cut:

@@ -103,4 +103,5 @@ def summary(made: Exported) -> dict[str, Any]:
         "frames": record.total_frames,
         "episodes_left_out": len(record.left_out),
         "frames_left_out": sum(one.source_frames - one.frames for one in record.episodes),
+        "videos_with_hidden_pictures": sum(one.hidden > 0 for one in record.episodes),
     }

@@ -24,5 +24,6 @@ def say_exported(made: Exported, say: Callable[[str], None], *, as_json: bool) -
     line = "{outcome}: {episodes} episodes, {frames} frames as {format}, run {run}".format(**found)
     if found["episodes_left_out"] or found["frames_left_out"]:
         line += "; left out: {episodes_left_out} episodes, {frames_left_out} frames of the others".format(**found)
-        line += ", which --lead hidden keeps"
+    if found["videos_with_hidden_pictures"]:
+        line += "; {videos_with_hidden_pictures} videos have pictures that their edit list hides".format(**found)
     say(json.dumps(found, indent=2) if as_json else line)

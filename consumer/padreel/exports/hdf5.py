@@ -136,5 +136,5 @@ def _episode(source: Source, one: SourceEpisode, cut: Cut) -> Hdf5Episode:
         from_timestamp=first / fps,
         to_timestamp=(first + one.length) / fps,
         fps=fps,
-        origin=exported(one, one.index),
+        origin=exported(one, one.index, hidden=cut.hidden),
     )

@@ -18,7 +18,10 @@ RECORD: Final = Path("export_run.json")
 
 @dataclass(frozen=True, slots=True)
 class ExportedEpisode:
-    """An episode of an export, and whence it is. Its rows are the source's from `first_row` on, `frames` of them."""
+    """An episode of an export, and whence it is. Its rows are the source's from `first_row` on, `frames` of them.
+
+    `hidden` packets of its mp4 are only decoded, and hidden by the edit list.
+    """
 
     index: int
     source_index: int
@@ -30,6 +33,7 @@ class ExportedEpisode:
     frames: int
     first_row: int
     source_frames: int
+    hidden: int
     frames_first_offset: int
     frames_last_offset: int
     pads_first_offset: int
@@ -56,7 +60,9 @@ class ExportRecord:
     episodes: tuple[ExportedEpisode, ...]
 
 
-def exported(episode: SourceEpisode, index: int, first_row: int = 0, frames: int | None = None) -> ExportedEpisode:
+def exported(
+    episode: SourceEpisode, index: int, first_row: int = 0, frames: int | None = None, hidden: int = 0
+) -> ExportedEpisode:
     """An episode under the index that the export has it by; all of its rows, or those given."""
     record = episode.record
     return ExportedEpisode(
@@ -70,6 +76,7 @@ def exported(episode: SourceEpisode, index: int, first_row: int = 0, frames: int
         frames=episode.length if frames is None else frames,
         first_row=first_row,
         source_frames=episode.length,
+        hidden=hidden,
         frames_first_offset=record.frames_first_offset,
         frames_last_offset=record.frames_last_offset,
         pads_first_offset=record.pads_first_offset,

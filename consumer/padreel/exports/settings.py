@@ -18,10 +18,10 @@ class ExportSettings(Settings):
     format: Literal["v2.1", "hdf5"] = setting("What to write.")
     output: Path = setting("Folder that becomes the export.", metavar="DIR")
     chunks_size: int = setting("v2.1: episodes in one chunk folder.", 1000, metavar="N", ge=1)
-    lead: Literal["dropped", "hidden"] = setting(
-        "v2.1: of an episode that begins between two keyframes the rows before the first one are dropped, or kept with "
-        "the pictures hidden that decoding begins with, which not every reader can.",
-        "dropped",
+    lead: Literal["hidden", "dropped"] = setting(
+        "v2.1: of an episode that begins between two keyframes the pictures that decoding begins with are hidden by "
+        "the mp4's edit list; or its rows before the first keyframe are dropped, as LeRobot's converter needs it.",
+        "hidden",
     )
     json_output: bool = setting("Print JSON instead of a line.", False, flag="--json", env="PADREEL_JSON")
 

@@ -59,7 +59,7 @@ def write_v21(source: Source, build: Build, settings: ExportSettings, tell: Tell
         tell("episodes", one.index + 1, source.manifest.total_episodes)
         if cut is None:
             continue
-        made = exported(one, len(episodes), cut.first - one.picture, cut.length)
+        made = exported(one, len(episodes), cut.first - one.picture, cut.length, cut.hidden)
         table = _rows(source, made, one, row)
         figures = _write_episode(build, source, settings, one, made, video, cut, table)
         lines.append({"episode_index": made.index, "tasks": [one.task], "length": made.frames})
@@ -67,7 +67,7 @@ def write_v21(source: Source, build: Build, settings: ExportSettings, tell: Tell
         episodes.append(made)
         row += made.frames
     if not episodes:
-        raise DatasetError(f"{source.named}: no episode has a keyframe of its own; use --lead hidden")
+        raise DatasetError(f"{source.named}: no episode has a keyframe of its own; leave out --lead dropped")
     _write_metadata(build, source, settings, episodes, lines, stats)
     return tuple(episodes)
 
