@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from padreel.__main__ import cli
 from padreel.core.capacity import Fleet, capacity_of
-from padreel.training.capacity_text import size
+from padreel.training.plan_command import size
 
 
 def fleet(rigs: int = 200, hours: float = 10.0, bitrate: float = 4.8e6) -> Fleet:

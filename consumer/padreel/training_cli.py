@@ -1,4 +1,4 @@
-"""The commands that use recordings afterwards: check, merge, relabel, show, plan.
+"""The commands that use recordings afterwards: check, merge, relabel, show, stats, plan.
 
 What a command needs is imported when it runs.
 """
@@ -11,7 +11,14 @@ from typing import Final
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.training.settings import CheckSettings, MergeSettings, PlanSettings, RelabelSettings, ShowSettings
+from padreel.training.settings import (
+    CheckSettings,
+    MergeSettings,
+    PlanSettings,
+    RelabelSettings,
+    ShowSettings,
+    StatsSettings,
+)
 
 
 @click.command()
@@ -73,19 +80,24 @@ def show(path: Path, **values: object) -> None:
 
 
 @click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@settings_options(StatsSettings)
+def stats(path: Path, **values: object) -> None:
+    """Save the figures that normalise actions and states of a shard or a merged dataset, in one JSON file."""
+    settings = load_settings(StatsSettings, values)
+    from padreel.training.stats_command import run_stats
+
+    run_stats(path, settings, click.echo)
+
+
+@click.command()
 @settings_options(PlanSettings)
 def plan(**values: object) -> None:
-    """Say what a fleet needs: partitions, consumers, disk, and what Kafka has to keep."""
+    """Say what a fleet needs: partitions, consumers, disk, Kafka; and what augmenting its recordings would cost."""
     settings = load_settings(PlanSettings, values)
-    import json
-    from dataclasses import asdict
+    from padreel.training.plan_command import run_plan
 
-    from padreel.core.capacity import Fleet, capacity_of
-    from padreel.training.capacity_text import capacity_table
-
-    given = settings.model_dump(exclude={"log_format", "json_output"})
-    found = capacity_of(Fleet(**{**given, "bitrate": settings.bitrate * 1e6}))
-    click.echo(json.dumps(asdict(found), indent=2) if settings.json_output else capacity_table(found))
+    run_plan(settings, click.echo)
 
 
-COMMANDS: Final = (check, merge, relabel, show, plan)
+COMMANDS: Final = (check, merge, relabel, show, stats, plan)

@@ -71,7 +71,7 @@ class Build:
         if not self.run:
             self.clear()
             self.run = uuid4().hex
-            _put(self._plan, json.dumps({"fingerprint": fingerprint, "run": self.run}).encode())
+            put_file(self._plan, json.dumps({"fingerprint": fingerprint, "run": self.run}).encode())
         files.make_folders([self.tree], self.path)
 
     def has(self, name: Path) -> bool:
@@ -84,12 +84,12 @@ class Build:
 
     def put(self, name: Path, content: bytes) -> None:
         """Write a small file, at once under its name, and note its digest. Raises OSError."""
-        _put(self.tree / name, content)
+        put_file(self.tree / name, content)
         self.digests[str(name)] = hashlib.sha256(content).hexdigest()
 
     def put_aside(self, name: Path, content: bytes) -> None:
         """Write a small file that the dataset's own list shall not have. Raises OSError."""
-        _put(self.tree / name, content)
+        put_file(self.tree / name, content)
 
     def note(self, name: Path) -> None:
         """Note the digest of a file that was written. Raises OSError."""
@@ -99,7 +99,7 @@ class Build:
 
     def put_checksums(self) -> None:
         """Write the list of all digests: the last file of a tree. Raises OSError."""
-        _put(self.tree / CHECKSUMS, checksums_text(self.digests).encode())
+        put_file(self.tree / CHECKSUMS, checksums_text(self.digests).encode())
 
     def publish_new(self) -> None:
         """Give the tree the output's name. Raises DatasetError where that is taken, OSError."""
@@ -172,7 +172,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")  # always the same, so that none stays behind
 
 
-def _put(path: Path, content: bytes) -> None:
+def put_file(path: Path, content: bytes) -> None:
+    """Write a small file durably, at once under its name, which it takes from what has it. Raises OSError."""
     files.unlink(_temporary(path))
     files.write_durable(_temporary(path), content)
     files.rename(_temporary(path), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -131,14 +132,53 @@ class RelabelSettings(Settings):
 class PlanSettings(Settings):
     """Settings of `padreel plan`."""
 
-    rigs: int = setting("How many rigs play at the same time.", metavar="N", env="PADREEL_PLAN_RIGS", ge=1)
-    hours_per_day: float = setting("How long each plays.", metavar="H", gt=0, le=24)
-    bitrate: float = setting("Video of one rig, in Mbit/s.", metavar="MBIT", gt=0, le=10_000)
+    rigs: int | None = setting("How many rigs play at the same time.", None, metavar="N", env="PADREEL_PLAN_RIGS", ge=1)
+    hours_per_day: float | None = setting("How long each plays.", None, metavar="H", gt=0, le=24)
+    bitrate: float | None = setting("Video of one rig, in Mbit/s.", None, metavar="MBIT", gt=0, le=10_000)
     fps: int = setting("Its frame rate.", 30, ge=1, le=1000)
     retention_days: float = setting("How long Kafka shall keep what was published.", 7.0, metavar="D", gt=0, le=3650)
     replicas: int = setting("Copies that Kafka keeps.", 3, metavar="N", ge=1, le=100)
     buffer_bytes: int = setting("--buffer-bytes of the consumers.", 32 * 2**20, metavar="BYTES", ge=2**20)
+    pilot_output_seconds: float | None = setting(
+        "Seconds of video that came out of a pilot run of `padreel augment`'s remote model.", None, metavar="S", gt=0
+    )
+    pilot_wall_seconds: float | None = setting("Seconds that the pilot run took.", None, metavar="S", gt=0)
+    pilot_num_gpus: int = setting("GPUs that the pilot run had.", 1, metavar="N", ge=1)
+    target_num_gpus: int = setting("GPUs that the whole augmentation would have.", 1, metavar="N", ge=1)
+    augment_seconds: float | None = setting(
+        "Seconds of recordings to augment; unset, what the fleet plays in a day.", None, metavar="S", gt=0
+    )
+    variants_per_episode: int = setting("Variants that are made of each of them.", 1, metavar="K", ge=1)
     json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        fleet = {"--rigs": self.rigs, "--hours-per-day": self.hours_per_day, "--bitrate": self.bitrate}
+        pilot = {"--pilot-output-seconds": self.pilot_output_seconds, "--pilot-wall-seconds": self.pilot_wall_seconds}
+        if any(pilot.values()):
+            _check_whole(pilot, "of a pilot")
+        if any(fleet.values()) or not any(pilot.values()) or self.augment_seconds is None:
+            _check_whole(fleet, "of a fleet")
+        return self
+
+
+class StatsSettings(Settings):
+    """Settings of `padreel stats`."""
+
+    save_path: Path = setting("JSON file that becomes the statistics.", metavar="FILE")
+    data_name: str = setting("N in the names N_joint, N_delta_joint, N_state_joint.", metavar="N", min_length=1)
+    data_type: Literal["joint", "eef"] = setting("What the names end with; the figures do not depend on it.", "joint")
+    action_key: str = setting("Column of the actions.", "action", metavar="COLUMN")
+    state_key: str = setting("Column of the states.", "observation.state", metavar="COLUMN")
+    filter: bool = setting("Mean and deviation without the rows that lie outside q01 to q99 in any slot.", False)
+    json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+
+def _check_whole(given: Mapping[str, object], of_what: str) -> None:
+    """Raises ValueError that names those of `given` that are missing."""
+    missing = [flag for flag, value in given.items() if value is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)}: missing; the figures {of_what} are needed together")
 
 
 class ShowSettings(Settings):
