@@ -23,7 +23,8 @@ from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
 from padreel.options import load
 from padreel.training.merge import merge
-from padreel.training.norm_stats import SavedStats, manifest_path, save_stats
+from padreel.training.norm_stats import SavedStats, save_stats
+from padreel.training.one_file import manifest_path
 from padreel.training.settings import MergeSettings, StatsSettings
 from tests.commands import start
 from tests.fakes import FakeBroker

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from padreel.augment_cli import augment
 from padreel.click_settings import load_settings, settings_options
 from padreel.errors import PadreelError, SettingsError
 from padreel.exports_cli import COMMANDS as EXPORT_COMMANDS
@@ -153,7 +154,7 @@ def replay(**values: object) -> None:
     click.echo(f"{published} of {len(outcomes)} sessions published again", err=settings.json_lines)
 
 
-for _command in (*COMMANDS, *EXPORT_COMMANDS):
+for _command in (*COMMANDS, *EXPORT_COMMANDS, augment):
     cli.add_command(_command)
 
 

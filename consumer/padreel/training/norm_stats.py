@@ -5,29 +5,24 @@ Beside the file lies `<name>.manifest.json`, which says of what and how it was m
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from padreel.core.normalization import BUTTON_FLOOR, STICK_FLOOR, Figures, differences, figures
-from padreel.dataset import files
-from padreel.errors import DatasetError, FormatVersionError
-from padreel.training.build import put_file, update_is_interrupted
+from padreel.errors import DatasetError
+from padreel.training.build import update_is_interrupted
+from padreel.training.one_file import save_file
 from padreel.training.settings import StatsSettings
 from padreel.training.source import digest_of
 from padreel.training.tree import Place, Tree, TreeError, read_table, read_tree
-from padreel.version import __version__
 
-FORMAT_VERSION: Final = 1
 EPISODE: Final = "episode_index"
 
 
@@ -52,38 +47,8 @@ def save_stats(source: Path, settings: StatsSettings) -> SavedStats:
     actions, states = _columns(tree, settings.action_key), _columns(tree, settings.state_key)
     found = _figures(settings, actions, states)
     content = json.dumps({name: one.named() for name, one in found.items()}, indent=4, allow_nan=False).encode() + b"\n"
-    made = SavedStats("created", uuid4().hex, len(tree.places), sum(len(one) for one in actions), found)
-    if files.exists(target):
-        return replace(made, outcome="unchanged", run=_run_that_made(target, content, settings))
-    manifest = _manifest(made.run, source, tree, settings, found, content)
-    files.make_folder(target.parent)
-    put_file(manifest_path(target), json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
-    put_file(target, content)
-    files.fsync_folder(target.parent)
-    return made
-
-
-def manifest_path(target: Path) -> Path:
-    """Where it says what the statistics at `target` are of."""
-    return target.with_name(f"{target.name}.manifest.json")
-
-
-def _run_that_made(target: Path, content: bytes, settings: StatsSettings) -> str:
-    """The run that saved the very same with these settings. Raises DatasetError where something else is there."""
-    path = manifest_path(target)
-    with contextlib.suppress(ValueError, KeyError, TypeError, IsADirectoryError):
-        told = json.loads(files.read(path) or b"null")
-        if type(told["format_version"]) is int and told["format_version"] > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path}: format_version {told['format_version']} is newer than {FORMAT_VERSION}, the newest this "
-                "padreel knows; run the version that wrote it, or a later one"
-            )
-        if files.read(target) == content and told["config_hash"] == digest_of(_recorded(settings)):
-            return str(told["run"])
-    raise DatasetError(
-        f"--save-path: {target}: found something else there, or the figures of other rows or "
-        "settings, expected nothing; name another file"
-    )
+    saved = save_file(target, content, _told(source, tree, settings, found), "--save-path")
+    return SavedStats(saved.outcome, saved.run, len(tree.places), sum(len(one) for one in actions), found)
 
 
 def _opened(source: Path) -> Tree:
@@ -165,25 +130,11 @@ def _figures(settings: StatsSettings, actions: list[NDArray[Any]], states: list[
     return found
 
 
-def _recorded(settings: StatsSettings) -> dict[str, Any]:
-    """The settings that decide the figures and their names."""
-    return settings.model_dump(mode="json", exclude={"save_path", "log_format", "json_output"})
-
-
-def _manifest(
-    run: str,
-    source: Path,
-    tree: Tree,
-    settings: StatsSettings,
-    found: Mapping[str, Figures],
-    content: bytes,
-) -> dict[str, Any]:
-    recorded = _recorded(settings)
+def _told(source: Path, tree: Tree, settings: StatsSettings, found: Mapping[str, Figures]) -> dict[str, Any]:
+    """What the manifest says of the figures."""
+    recorded = settings.model_dump(mode="json", exclude={"save_path", "log_format", "json_output"})
     return {
-        "format_version": FORMAT_VERSION,
         "command": "stats",
-        "version": __version__,
-        "run": run,
         "settings": recorded,
         "config_hash": digest_of(recorded),
         "source": str(source),
@@ -194,5 +145,4 @@ def _manifest(
             for name, one in found.items()
         },
         "names": {key: tree.info["features"][key]["names"] for key in (settings.action_key, settings.state_key)},
-        "sha256": {settings.save_path.name: hashlib.sha256(content).hexdigest()},
     }
