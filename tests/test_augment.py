@@ -16,9 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from padreel.__main__ import cli
+from padreel.convert import convert
 from padreel.dataset import layout
 from padreel.errors import DatasetError
 from padreel.options import load
+from padreel.settings import ConvertSettings
 from padreel.training.check import check
 from padreel.training.manifest import read_manifest
 from padreel.training.merge import merge
@@ -333,3 +335,34 @@ def test_another_dataset_than_the_bundle_s_is_named(made: Path, tmp_path: Path) 
     said = import_command(other, tmp_path / "bundle", tmp_path / "out")
     assert "episode 1 is not episode 1 of the bundle" in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.recordings
+def test_real_recordings_that_begin_between_two_keyframes(recordings: Path, tmp_path: Path) -> None:
+    """Their mp4s begin with pictures that are hidden: readers that heed edit lists see just the episode's."""
+    values = {
+        "session_root": recordings / "sessions",
+        "game_definition": recordings / "melee-game-definition.yaml",
+        "action_mapping": recordings / "melee-action-mapping.yaml",
+        "output_root": tmp_path / "root",
+        "repo_id": "test/melee",
+        "task": "Win the match",
+        "max_pre_action_seconds": 0.1,
+    }
+    convert(load(ConvertSettings, values))
+    originals = read_episodes(tmp_path / "root")
+    assert any(one.from_timestamp > 0 for one in originals)
+    bundled = bundle(tmp_path / "root", tmp_path / "bundle", variants=1)
+    for one, original in zip(bundled.record.episodes, originals, strict=True):
+        pictures = decode(str(tmp_path / "bundle" / one.video))
+        assert all(np.array_equal(a, b) for a, b in zip(pictures, shown(original), strict=True))
+    pixels = vary(tmp_path / "bundle", bundled)
+    take_back(tmp_path / "root", tmp_path / "bundle", tmp_path / "out", with_originals=True)
+    passes(tmp_path / "out")
+    read = read_episodes(tmp_path / "out")
+    for episode, original in zip(read, [*originals, *originals], strict=True):
+        assert (episode.rows, episode.key) == (original.rows, original.key)
+    for episode, original in zip(read, originals, strict=False):
+        assert all(np.array_equal(a, b) for a, b in zip(shown(episode), shown(original), strict=True))
+    for episode, job in zip(read[len(originals) :], bundled.record.jobs(), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(shown(episode), pixels[job.returned], strict=True))
