@@ -1,4 +1,4 @@
-"""The commands that write what neighbouring systems read: export, hdf5.
+"""The commands that write, and check, what neighbouring systems read: export, hdf5, bundle.
 
 What a command needs is imported when it runs.
 """
@@ -61,4 +61,22 @@ def merge(paths: tuple[Path, ...], **values: object) -> None:
     run_hdf5_merge(paths, settings, click.echo)
 
 
-COMMANDS: Final = (export, hdf5)
+@click.group()
+def bundle() -> None:
+    """Episode bundles, as `padreel export --format bundle` and others write them."""
+
+
+@bundle.command("validate")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def validate_bundle(path: Path, as_json: bool) -> None:
+    """Check a bundle, or a folder of them; name each missing file and the rule that wants it.
+
+    Exit code 0 is PASS, 4 FAIL.
+    """
+    from padreel.exports.bundle_command import run_validate
+
+    raise SystemExit(run_validate(path, click.echo, as_json=as_json))
+
+
+COMMANDS: Final = (export, hdf5, bundle)

@@ -88,6 +88,10 @@ def _writer(name: str) -> Writer:
             from padreel.exports.hdf5 import write_hdf5
 
             return write_hdf5
+        case "bundle":
+            from padreel.exports.bundle import write_bundle
+
+            return write_bundle
     raise ValueError(name)
 
 
