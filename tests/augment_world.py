@@ -11,6 +11,9 @@ from padreel.exports.augment_bundle import Bundled, make_bundle
 from padreel.exports.augment_import import Imported, import_returned
 from padreel.exports.augment_settings import AugmentBundleSettings, AugmentImportSettings
 from padreel.options import load
+from padreel.training.check import check
+from padreel.training.report import Verdict
+from tests.dataset_reading import ReadEpisode
 from tests.fakes import FakeBroker
 from tests.training_world import Played, consume, publish
 from tests.video_source import Clip, Picture, decode, encode, moving_pictures, write_clip
@@ -71,3 +74,15 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in RUN_FILES
     }
+
+
+def passes(dataset: Path) -> None:
+    """`padreel check --deep` finds nothing."""
+    (report,) = check(dataset, deep=True)
+    assert report.verdict is Verdict.PASS, report.findings
+
+
+def shown(episode: ReadEpisode) -> list[Picture]:
+    """Its pictures, by a plain decoder."""
+    first = round(episode.from_timestamp * 30)
+    return decode(str(episode.video))[first : first + len(episode)]

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,21 +15,17 @@ import pytest
 from click.testing import CliRunner
 
 from padreel.__main__ import cli
-from padreel.convert import convert
 from padreel.dataset import layout
 from padreel.errors import DatasetError
 from padreel.options import load
-from padreel.settings import ConvertSettings
-from padreel.training.check import check
 from padreel.training.manifest import read_manifest
 from padreel.training.merge import merge
-from padreel.training.report import Verdict
 from padreel.training.settings import MergeSettings
-from tests.augment_world import SESSIONS, bundle, contents, played, silent, take_back, vary
-from tests.dataset_reading import CAMERA, ReadEpisode, read_episodes
+from tests.augment_world import SESSIONS, bundle, contents, passes, played, shown, silent, take_back, vary
+from tests.dataset_reading import CAMERA, read_episodes
 from tests.shard_world import snapshot
-from tests.training_world import Played, as_bytes, episodes_of
-from tests.video_source import Clip, Picture, decode
+from tests.training_world import episodes_of
+from tests.video_source import Clip, decode
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +36,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, compact in (("merged", False), ("packed", True)):
         merge([folder / "root"], load(MergeSettings, {"output": folder / name, "compact": compact}), silent)
     return folder
-
-
-def passes(dataset: Path) -> None:
-    (report,) = check(dataset, deep=True)
-    assert report.verdict is Verdict.PASS, report.findings
-
-
-def shown(episode: ReadEpisode) -> list[Picture]:
-    first = round(episode.from_timestamp * 30)
-    return decode(str(episode.video))[first : first + len(episode)]
 
 
 # ---- the bundle ------------------------------------------------------------------------------------------------
@@ -298,32 +283,6 @@ def test_what_has_come_back_can_be_taken_before_the_rest(made: Path, tmp_path: P
     passes(tmp_path / "out")
 
 
-@pytest.mark.lerobot
-def test_lerobot_reads_the_returned_pixels_beside_the_original_actions(
-    lerobot: ModuleType, made: Path, tmp_path: Path
-) -> None:
-    bundled = bundle(made / "root", tmp_path / "bundle")
-    pixels = vary(tmp_path / "bundle", bundled)
-    take_back(made / "root", tmp_path / "bundle", tmp_path / "out", with_originals=True)
-    dataset = lerobot.LeRobotDataset("tests/augmented", root=tmp_path / "out", video_backend="pyav")
-    rows: list[tuple[Played, list[Picture] | None]] = [(session, None) for session in SESSIONS]
-    rows += [(SESSIONS[job.episode], pixels[job.returned]) for job in bundled.record.jobs()]
-    at = 0
-    originals = episodes_of(made / "root")
-    for number, (session, pictures) in enumerate(rows):
-        expected = originals[SESSIONS.index(session)].rows
-        for i in range(len(session.source.units)):
-            item = dataset[at]
-            wanted = session.source.pictures[i] if pictures is None else pictures[i]
-            assert np.array_equal(as_bytes(item[CAMERA]), wanted), (number, i)
-            assert item["action"].tolist() == expected["action"][i]
-            assert item["observation.state"].tolist() == expected["observation.state"][i]
-            assert int(item["episode_index"]) == number
-            assert item["task"] == (session.task or "play")
-            at += 1
-    assert len(dataset) == at
-
-
 def test_another_dataset_than_the_bundle_s_is_named(made: Path, tmp_path: Path) -> None:
     vary(tmp_path / "bundle", bundle(made / "root", tmp_path / "bundle"))
     said = import_command(made / "root" / "partition-00001", tmp_path / "bundle", tmp_path / "out")
@@ -335,34 +294,3 @@ def test_another_dataset_than_the_bundle_s_is_named(made: Path, tmp_path: Path) 
     said = import_command(other, tmp_path / "bundle", tmp_path / "out")
     assert "episode 1 is not episode 1 of the bundle" in said
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.recordings
-def test_real_recordings_that_begin_between_two_keyframes(recordings: Path, tmp_path: Path) -> None:
-    """Their mp4s begin with pictures that are hidden: readers that heed edit lists see just the episode's."""
-    values = {
-        "session_root": recordings / "sessions",
-        "game_definition": recordings / "melee-game-definition.yaml",
-        "action_mapping": recordings / "melee-action-mapping.yaml",
-        "output_root": tmp_path / "root",
-        "repo_id": "test/melee",
-        "task": "Win the match",
-        "max_pre_action_seconds": 0.1,
-    }
-    convert(load(ConvertSettings, values))
-    originals = read_episodes(tmp_path / "root")
-    assert any(one.from_timestamp > 0 for one in originals)
-    bundled = bundle(tmp_path / "root", tmp_path / "bundle", variants=1)
-    for one, original in zip(bundled.record.episodes, originals, strict=True):
-        pictures = decode(str(tmp_path / "bundle" / one.video))
-        assert all(np.array_equal(a, b) for a, b in zip(pictures, shown(original), strict=True))
-    pixels = vary(tmp_path / "bundle", bundled)
-    take_back(tmp_path / "root", tmp_path / "bundle", tmp_path / "out", with_originals=True)
-    passes(tmp_path / "out")
-    read = read_episodes(tmp_path / "out")
-    for episode, original in zip(read, [*originals, *originals], strict=True):
-        assert (episode.rows, episode.key) == (original.rows, original.key)
-    for episode, original in zip(read, originals, strict=False):
-        assert all(np.array_equal(a, b) for a, b in zip(shown(episode), shown(original), strict=True))
-    for episode, job in zip(read[len(originals) :], bundled.record.jobs(), strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(shown(episode), pixels[job.returned], strict=True))

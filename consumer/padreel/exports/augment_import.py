@@ -127,10 +127,11 @@ def _origins(
     with_originals: bool,
 ) -> list[Origin]:
     """What the dataset shall hold, in order: originals first, then the variants of each. Raises DatasetError."""
-    wanted = {(one.shard, one.commit): one for one in record.episodes}
+    # Variants have shard and commit of their original, but videos of their own.
+    wanted = {(one.shard, one.commit, one.source_sha256["video"]): one for one in record.episodes}
     known = {}
     for episode in source.episodes():
-        bundled = wanted.get((episode.record.shard, episode.record.commit))
+        bundled = wanted.get((episode.record.shard, episode.record.commit, episode.record.sha256["video"]))
         if bundled is not None:
             _check_same(source, episode, bundled)
             known[bundled.index] = replace(episode, stats={})

@@ -27,7 +27,7 @@ from padreel.training.merge import schema_of
 from padreel.training.relabel_rows import relabel_rows, split_events
 from padreel.training.settings import RelabelSettings
 from padreel.training.source import digest_of
-from padreel.training.tree import episode_files, read_table
+from padreel.training.tree import episode_files, read_schema, read_table
 from padreel.training.write_rows import write_table_file
 from padreel.training.write_tree import Tell
 from padreel.training.write_videos import link_or_copy
@@ -134,8 +134,11 @@ class _Writer:
             self._build.digests[name] = self._listed[name]
             self._tell("videos", i, len(kept))
         self._write_rows(before)
-        for described in (layout.TASKS, layout.CARD):
-            self._build.put(described, (self._source / described).read_bytes())
+        own = {layout.INFO, MANIFEST}
+        others = [Path(name) for name in self._listed if Path(name).parent == Path()]  # such as whose variants it has
+        for described in dict.fromkeys((layout.TASKS, layout.CARD, *others)):
+            if described not in own:
+                self._build.put(described, (self._source / described).read_bytes())
         self._build.put(layout.INFO, self._new_info())
         run = Run(
             id=self._build.run,
@@ -162,7 +165,7 @@ class _Writer:
 
     def _write_rows(self, before: Manifest) -> None:
         """Data files, and with what is found in them episodes file and statistics."""
-        schema = describe.episodes_schema(layout.features(self._spec))
+        schema = _with_others(describe.episodes_schema(layout.features(self._spec)), self._source)
         total: list[Mapping[str, Stats] | None] = [None]
         number = [0]
 
@@ -245,6 +248,13 @@ class _Writer:
             },
         }
         return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _with_others(schema: pa.Schema, source: Path) -> pa.Schema:
+    """The columns of the episodes file, with those that only this source has, such as an augmented one's."""
+    there = [field for path in episode_files(source)[:1] for field in read_schema(path)]
+    others = [one for one in there if one.name not in schema.names and not one.name.startswith("stats/")]
+    return pa.schema([*schema, *others])
 
 
 def _with_stats(meta: Mapping[str, Any], stats: Mapping[str, Stats], schema: pa.Schema) -> dict[str, Any]:
