@@ -25,7 +25,7 @@ from tests.augment_world import SESSIONS, bundle, contents, passes, played, show
 from tests.dataset_reading import CAMERA, read_episodes
 from tests.shard_world import snapshot
 from tests.training_world import episodes_of
-from tests.video_source import Clip, decode
+from tests.video_source import Clip, decode, sync_samples
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +206,8 @@ def test_variants_have_the_returned_pixels_and_their_original_s_rows(
         assert episode.key == originals[original].key == line["session"]
         pictures = SESSIONS[original].source.pictures if job is None else pixels[job.returned]
         assert all(np.array_equal(a, b) for a, b in zip(shown(episode), pictures, strict=True))
+        if job is not None:
+            assert sync_samples(episode.video) == sync_samples(tmp_path / "bundle" / "returned" / job.returned)
         assert line["augmented_from"] == original
         assert (line["variant"], line["variant_seed"]) == ((job.variant, job.seed) if job else (-1, -1))
     table = pq.read_table(next((tmp_path / "out").glob("meta/episodes/*/*.parquet")))
