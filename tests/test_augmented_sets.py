@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from padreel.convert import convert
+from padreel.errors import DatasetError
 from padreel.options import load
 from padreel.settings import ConvertSettings
 from padreel.training.merge import merge
@@ -87,6 +88,19 @@ def test_relabelling_keeps_whose_variants_they_are(made: Path, tmp_path: Path) -
     ]
     for name in ("augmented_from", "variant", "variant_seed"):
         assert tables[0][name] == tables[1][name]
+
+
+def test_a_relabelled_source_has_other_actions(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(OTHER_MAPPING)
+    settings = load(RelabelSettings, {"action_mapping": tmp_path / "other.yaml", "output": tmp_path / "relabelled"})
+    relabel(made / "merged", settings, silent)
+    vary(tmp_path / "bundle", bundle(made / "merged", tmp_path / "bundle", variants=1))
+    take_back(made / "merged", tmp_path / "bundle", tmp_path / "out")
+    with pytest.raises(DatasetError, match="holds another dataset, made by augment"):
+        take_back(tmp_path / "relabelled", tmp_path / "bundle", tmp_path / "out")
+    take_back(tmp_path / "relabelled", tmp_path / "bundle", tmp_path / "other")
+    expected = [one.rows for one in read_episodes(tmp_path / "relabelled")]
+    assert [one.rows for one in read_episodes(tmp_path / "other")] == expected
 
 
 @pytest.mark.recordings

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,37 +21,16 @@ from hypothesis import strategies as st
 from padreel.__main__ import cli
 from padreel.dataset import files
 from padreel.exports.bundle_names import rig_folder
-from padreel.exports.bundle_rules import RULES, BundleReport, validate
-from padreel.exports.export import Exported, export
-from padreel.exports.settings import ExportSettings
+from padreel.exports.bundle_rules import validate
 from padreel.options import load
 from padreel.training.merge import merge
-from padreel.training.settings import MergeSettings
+from padreel.training.relabel import relabel
+from padreel.training.settings import MergeSettings, RelabelSettings
+from tests.bundle_world import SESSIONS, names_in, parsed, played, silent, write
 from tests.commands import start
-from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
-from tests.training_world import Played, episodes_of
-from tests.training_world import consume as consume_shards
-from tests.training_world import publish as publish_sessions
-from tests.video_source import decode, encode, moving_pictures
-
-SESSIONS = [
-    Played(f"session-{i}@{i}", rig, encode(moving_pictures(13 + 3 * i, seed=i), gop=6, b_frames=i), task=task)
-    for i, (rig, task) in enumerate([("lab-1", ""), ("lab/2", "Win the match"), ("lab-1", "")])
-]
-INDEX, INFO = "lerobot/meta/episode_index.json", "lerobot/dataset_info.json"
-RECORDING = "recordings/episode_0002.json"
-
-
-def silent(step: str, done: int, total: int) -> None:
-    return None
-
-
-def played(root: Path, partitions: list[list[Played]]) -> Path:
-    broker = FakeBroker(len(partitions))
-    for i, sessions in enumerate(partitions):
-        publish_sessions(broker, i, sessions)
-    return consume_shards(broker, root)
+from tests.training_world import OTHER_MAPPING, episodes_of
+from tests.video_source import decode
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +44,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "root", folder / "out", bundle_job="monday")
     (folder / "out" / "padreel_monday").rename(folder / "bundle")
     return folder
-
-
-def write(source: Path, output: Path, **more: object) -> Exported:
-    return export(source, load(ExportSettings, {"format": "bundle", "output": output, **more}), silent)
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def parsed(path: Path) -> Any:
-    return json.loads(path.read_bytes())
 
 
 # ---- what is written -------------------------------------------------------------------------------------------
@@ -197,6 +161,16 @@ def test_two_bundles_are_byte_identical_but_for_the_run(made: Path, tmp_path: Pa
     assert snapshot(tmp_path) == before
 
 
+def test_a_relabelled_set_is_another_job(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(OTHER_MAPPING)
+    values = {"action_mapping": tmp_path / "other.yaml", "output": tmp_path / "relabelled"}
+    relabel(made / "merged", load(RelabelSettings, values), silent)
+    for name in ("merged", "relabelled"):
+        write((made if name == "merged" else tmp_path) / name, tmp_path / "out" / name)
+    folders = {path.name for path in (tmp_path / "out").glob("*/padreel_*")}
+    assert len(folders) == 2
+
+
 @pytest.mark.parametrize("flag", ["--bundle-prefix", "--bundle-job"])
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "x" * 65, ""])
 def test_names_that_are_no_part_of_a_folder_s_are_refused(made: Path, tmp_path: Path, flag: str, name: str) -> None:
@@ -218,147 +192,6 @@ def test_every_rig_has_a_folder_of_its_own_inside(rigs: list[str]) -> None:
         assert folder
         assert folder not in (".", "..")
         assert not {"/", "\0"} & set(folder)
-
-
-# ---- validating ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made / "bundle", tmp_path / "bundle"))
-
-
-def problems(report: BundleReport) -> list[tuple[str, str]]:
-    return [(one.rule, one.file) for one in report.problems]
-
-
-def test_an_exported_bundle_is_accepted(made: Path) -> None:
-    report = validate(made / "bundle")
-    assert (report.kind, report.episodes, report.problems) == ("index", 3, ())
-
-
-def test_recordings_alone_are_accepted(bundle: Path) -> None:
-    shutil.rmtree(bundle / "lerobot")
-    (bundle / "checksums.json").unlink()
-    report = validate(bundle)
-    assert (report.kind, report.episodes, report.problems) == ("recordings", 3, ())
-
-
-@pytest.mark.parametrize("folder", [".", "data/chunk-000"])
-def test_the_older_form_is_accepted_and_each_missing_file_named(bundle: Path, folder: str) -> None:
-    shutil.rmtree(bundle / "lerobot/meta")
-    shutil.rmtree(bundle / "lerobot/videos")
-    for name in ("checksums.json", "lerobot/episodes.jsonl"):
-        (bundle / name).unlink()
-    (bundle / "lerobot/dataset_info.json").write_text('{"format": "lerobot", "version": "2.0", "episodes": 3}')
-    (bundle / "lerobot" / folder).mkdir(parents=True, exist_ok=True)
-    for i in range(1, 4):
-        (bundle / "lerobot" / folder / f"episode_{i:04d}.parquet").write_bytes(b"PAR1")
-    report = validate(bundle)
-    assert (report.kind, report.problems) == ("legacy", ())
-    (bundle / "lerobot" / folder / "episode_0002.parquet").unlink()
-    assert problems(validate(bundle)) == [("legacy", "lerobot/episode_0002.parquet")]
-    (bundle / "lerobot/dataset_info.json").unlink()
-    assert ("dataset-info", "lerobot/dataset_info.json") in problems(validate(bundle))
-
-
-@given(data=st.data())
-def test_whatever_is_missing_is_named_with_a_rule(made: Path, data: st.DataObject) -> None:
-    names = names_in(made / "bundle")
-    gone = data.draw(st.sets(st.sampled_from(names), max_size=len(names)))
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(made / "bundle", Path(folder) / "bundle"))
-        for name in gone:
-            (copy / name).unlink()
-        report = validate(copy)
-    missing = {one.file: one.rule for one in report.problems if one.said == "missing"}
-    assert {*missing.values()} <= {*RULES}
-    assert {*missing} == wanted(names, gone) & gone
-    assert bool(report.problems) == bool(gone)
-
-
-def wanted(names: list[str], gone: set[str]) -> set[str]:
-    """What a rule wants of a bundle without `gone`: all, while there is a list of all."""
-    if "checksums.json" not in gone:
-        return {*names}
-    found = {INDEX, INFO} | (set() if INFO in gone else {"checksums.json"})
-    if INDEX not in gone:
-        found |= {name for name in names if name.endswith(("mp4", "jsonl")) or name.startswith("recordings/")}
-    recordings = {name for name in names if name.startswith("recordings/")}
-    return found | ({"recordings/episode_0001.json"} if recordings <= gone else set())
-
-
-def edit(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
-    def apply(bundle: Path) -> None:
-        content = parsed(bundle / name)
-        change(content)
-        (bundle / name).write_text(json.dumps(content))
-
-    return apply
-
-
-def set_to(*path: Any) -> Callable[[Any], None]:
-    *steps, last, value = path
-
-    def change(content: Any) -> None:
-        for step in steps:
-            content = content[step]
-        content[last] = value
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("spoil", "rule", "said"),
-    [
-        (edit(RECORDING, set_to("format_version", 2)), "version", "format_version 2, expected 1"),
-        (edit(INDEX, set_to("format_version", 9)), "version", "format_version 9, expected 1"),
-        (edit("checksums.json", set_to("format_version", 0)), "version", "format_version 0, expected 1"),
-        (edit(RECORDING, set_to("frame_count", 3)), "recording", "16 frames, frame_count says 3"),
-        (edit(RECORDING, lambda content: content.pop("task_name")), "recording", "task_name: found None, expected str"),
-        (lambda bundle: (bundle / RECORDING).write_text("[]"), "recording", "found list, expected an object"),
-        (lambda bundle: (bundle / RECORDING).write_text("{"), "recording", "no JSON"),
-        (lambda bundle: (bundle / INFO).write_text('"text"'), "dataset-info", "found a text"),
-        (edit(INDEX, set_to("episodes", 3)), "index", "episodes: found 3, expected a list of objects"),
-        (edit(INDEX, set_to("episodes", 0, "file", "../../x.mp4")), "indexed", "expected a path inside the bundle"),
-        (edit(INDEX, set_to("episodes", 0, "file", "videos/x.mp4")), "indexed", "missing"),
-        (edit(INDEX, set_to("total_episodes", 4)), "counts", "total_episodes 4, the index has 3"),
-        (edit(INFO, set_to("total_frames", 4)), "counts", "total_frames 4, the index has 48"),
-        (edit(INDEX, lambda content: content["episodes"].pop()), "episodes", "3 episodes, the index has 2"),
-        (lambda bundle: (bundle / "lerobot/episodes.jsonl").write_text("{}\n"), "episodes", "found no list of objects"),
-        (lambda bundle: (bundle / "lerobot/more.txt").touch(), "checksums", "is not in the list"),
-        (lambda bundle: (bundle / "lerobot/episodes.jsonl").open("a").close(), None, ""),
-        (edit(RECORDING, set_to("late", 7)), "checksums", "found sha256"),
-        (edit("checksums.json", set_to("files", "../x", "0")), "checksums", "missing"),
-        (edit("checksums.json", set_to("files", [])), "checksums", "files: found [], expected an object"),
-    ],
-)
-def test_what_is_not_as_a_rule_wants_it_is_said(bundle: Path, spoil: Any, rule: str | None, said: str) -> None:
-    spoil(bundle)
-    found = [one for one in validate(bundle).problems if one.rule == rule and said in one.said]
-    assert bool(found) == (rule is not None), validate(bundle).problems
-
-
-def test_the_command(made: Path, bundle: Path) -> None:
-    result = CliRunner().invoke(cli, ["bundle", "validate", str(made / "bundle")])
-    assert (result.exit_code, result.output) == (0, f"PASS  {made / 'bundle'} (index, 3 recordings)\n")
-    before = snapshot(bundle)
-    (bundle / RECORDING).unlink()
-    result = CliRunner().invoke(cli, ["bundle", "validate", str(bundle.parent)])  # the folder that it lies in
-    assert result.exit_code == 4
-    assert f"{RECORDING}: missing; wanted by 'indexed': what the index names as recording" in result.output
-    result = CliRunner().invoke(cli, ["bundle", "validate", str(bundle), "--json"])
-    content = json.loads(result.stdout)
-    assert (result.exit_code, content["verdict"], content["bundles"][0]["kind"]) == (4, "FAIL", "index")
-    assert {"rule": "indexed", "file": RECORDING, "said": "missing"} in content["bundles"][0]["problems"]
-    assert {name: value for name, value in before.items() if name != RECORDING} == snapshot(bundle)
-    for path, said in (
-        (made / "bundle/lerobot/meta", "expected an episode bundle"),
-        (made / "nothing", "is no folder"),
-    ):
-        result = CliRunner().invoke(cli, ["bundle", "validate", str(path)])
-        assert result.exit_code == 1
-        assert said in result.output
 
 
 # ---- real processes that die -----------------------------------------------------------------------------------

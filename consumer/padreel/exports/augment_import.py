@@ -56,12 +56,14 @@ def import_returned(path: Path, settings: AugmentImportSettings, tell: Tell) -> 
             raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
         schema = Schema("", record.width, record.height, record.fps)
         videos = _looked_through(folder, jobs, record, schema, tell)
-        recorded = {
+        recorded: dict[str, Any] = {
             **settings.recorded(),
             "bundle": record.config_hash,
             "returned": {video.path.name: video.sha256 for video in videos},
         }
         with open_source(path, output, tell) as source:  # which removes what a run that died has left of it
+            of = source.manifest
+            recorded["relabelled"] = of.config_hash if of.command == "relabel" else None
             if there is not None and there.command == "augment" and there.config_hash == digest_of(recorded):
                 build.clear()
                 return Imported("unchanged", there, missing)

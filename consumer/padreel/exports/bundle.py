@@ -16,7 +16,7 @@ from padreel.exports.episodes import Source, SourceEpisode, columns_of
 from padreel.exports.record import ExportedEpisode, exported
 from padreel.exports.settings import ExportSettings
 from padreel.training.build import Build
-from padreel.training.manifest import ManifestEpisode
+from padreel.training.manifest import Manifest
 from padreel.training.source import digest_of
 from padreel.training.write_tree import Tell
 from padreel.version import __version__
@@ -25,7 +25,7 @@ from padreel.version import __version__
 def write_bundle(source: Source, build: Build, settings: ExportSettings, tell: Tell) -> tuple[ExportedEpisode, ...]:
     """Write the bundle into the build's tree. Raises CorruptShardError, OSError."""
     records = source.manifest.episodes
-    job = settings.bundle_job or job_of(records)
+    job = settings.bundle_job or job_of(source.manifest)
     root = Path(f"{settings.bundle_prefix}_{job}")
     has_rigs = len({one.rig for one in records}) > 1
     entries: list[dict[str, Any]] = []
@@ -52,9 +52,10 @@ def write_bundle(source: Source, build: Build, settings: ExportSettings, tell: T
     return tuple(made)
 
 
-def job_of(records: Sequence[ManifestEpisode]) -> str:
+def job_of(manifest: Manifest) -> str:
     """A name for these episodes that is the same whenever they are exported: a digest of where they are from."""
-    return digest_of([[one.shard, one.commit, one.sha256] for one in records])[:12]
+    relabelled = manifest.config_hash if manifest.command == "relabel" else None
+    return digest_of([relabelled, *([one.shard, one.commit, one.sha256] for one in manifest.episodes)])[:12]
 
 
 def _entry(episode: SourceEpisode, fps: int, rig: str | None) -> dict[str, Any]:
