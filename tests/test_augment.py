@@ -107,7 +107,8 @@ def test_the_same_again_changes_nothing_and_other_settings_are_refused(made: Pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"format_version": 2}', r"augmentation\.json: format_version 2 is unknown, expected 1"),
+        ('{"format_version": 2}', r"augmentation\.json: format_version 2 is newer than 1"),
+        ('{"format_version": 0}', r"augmentation\.json: no record of a bundle .* found 0, expected 1 to 1"),
         ('{"format_version": 1}', r"augmentation\.json: no record of a bundle"),
         ("[]", r"augmentation\.json: no record of a bundle"),
     ],

@@ -354,7 +354,7 @@ def test_what_cannot_be_merged_is_refused(made: Path, exported: Path, source: So
     assert not output.exists()
     assert not build_folder(output).exists()
     merge_hdf5([exported], output, nothing)
-    with pytest.raises(DatasetError, match="holds another export"):
+    with pytest.raises(DatasetError, match="holds an export of other episodes"):
         merge_hdf5([tmp_path / "part"], output, nothing)
     with pytest.raises(DatasetError, match="something else there"):
         merge_hdf5([exported], tmp_path / "root", nothing)

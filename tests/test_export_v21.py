@@ -245,7 +245,7 @@ def test_an_output_that_is_something_else_is_not_touched(made: Path, tmp_path: P
         run(made / "merged", made / "root", "v2.1")
     record = tmp_path / "out" / "export_run.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "format_version": 2}))
-    with pytest.raises(FormatVersionError, match="2 is unknown"):
+    with pytest.raises(FormatVersionError, match="2 is newer"):
         run(made / "merged", tmp_path / "out", "v2.1")
 
 

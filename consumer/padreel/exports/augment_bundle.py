@@ -14,11 +14,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
 
-from padreel.errors import DatasetError
 from padreel.exports.augment_jobs import Job, episode_name
 from padreel.exports.augment_record import (
     INPUT_CHECKSUMS,
@@ -34,7 +33,8 @@ from padreel.exports.augment_settings import AugmentBundleSettings
 from padreel.exports.clips import write_clip
 from padreel.exports.cuts import cut_of
 from padreel.exports.episodes import Source, SourceEpisode, open_source
-from padreel.training.build import Build, is_taken, open_build
+from padreel.exports.once import Outcome, make_once, refuse_strange
+from padreel.training.build import Build, open_build
 from padreel.training.checksums import checksums_text
 from padreel.training.source import digest_of
 from padreel.training.write_tree import Tell
@@ -48,7 +48,7 @@ _log = structlog.get_logger("padreel.augment")
 class Bundled:
     """What was made, or was there already."""
 
-    outcome: Literal["created", "unchanged"]
+    outcome: Outcome
     record: BundleRecord
 
 
@@ -60,28 +60,16 @@ def make_bundle(path: Path, settings: AugmentBundleSettings, tell: Tell) -> Bund
     output = settings.output
     with open_build(output) as build:
         there = find_record(output)
-        if there is None and is_taken(output):
-            raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
+        refuse_strange(output, there)
         with open_source(path, output, tell) as source:
             identity = [[one.shard, one.commit, one.sha256] for one in source.manifest.episodes]
             config_hash = digest_of({**settings.recorded(), "episodes": identity})
-            if there is not None and there.config_hash == config_hash:
-                build.clear()  # a run that died at its last step has left something
-                return Bundled("unchanged", there)
-            if there is not None:
-                raise DatasetError(
-                    f"--output: {output}: holds a bundle of other episodes or with other settings (run {there.run}); "
-                    "name another folder"
-                )
-            build.begin(digest_of({"version": __version__, "config": config_hash}))
-            _log.info("bundling", run=build.run, source=str(path), settings=settings.model_dump(mode="json"))
-            try:
-                record = _write(build, source, settings, config_hash, tell)
-            except DatasetError:  # the same command would meet it again
-                build.clear()
-                raise
-            build.publish_new()
-    return Bundled("created", record)
+
+            def write() -> BundleRecord:
+                _log.info("bundling", run=build.run, source=str(path), settings=settings.model_dump(mode="json"))
+                return _write(build, source, settings, config_hash, tell)
+
+            return Bundled(*make_once(build, output, there, config_hash, "a bundle", write))
 
 
 def _write(build: Build, source: Source, settings: AugmentBundleSettings, config_hash: str, tell: Tell) -> BundleRecord:

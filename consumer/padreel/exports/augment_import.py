@@ -20,9 +20,10 @@ from padreel.exports.augment_record import RETURNED, BundledEpisode, BundleRecor
 from padreel.exports.augment_settings import AugmentImportSettings
 from padreel.exports.augmented_set import AugmentedSet, Origin
 from padreel.exports.episodes import Source, SourceEpisode, open_source
+from padreel.exports.once import refuse_strange
 from padreel.exports.returned import ReturnedVideo, read_returned
 from padreel.model import Schema
-from padreel.training.build import Build, is_taken, open_build
+from padreel.training.build import Build, open_build
 from padreel.training.manifest import Manifest, read_manifest
 from padreel.training.source import digest_of
 from padreel.training.write_tree import Tell
@@ -52,8 +53,7 @@ def import_returned(path: Path, settings: AugmentImportSettings, tell: Tell) -> 
     jobs, missing = _come_back(folder, record, allow_missing=settings.allow_missing)
     with open_build(output) as build:
         there = read_manifest(output) if files.exists(output) else None
-        if there is None and is_taken(output):
-            raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
+        refuse_strange(output, there)
         schema = Schema("", record.width, record.height, record.fps)
         videos = _looked_through(folder, jobs, record, schema, tell)
         recorded: dict[str, Any] = {

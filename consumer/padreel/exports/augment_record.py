@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from padreel.dataset import codec, files
-from padreel.errors import CorruptShardError, DatasetError, FormatVersionError
+from padreel.errors import DatasetError
 from padreel.exports.augment_jobs import Job, plan_jobs
+from padreel.training.record_file import RecordFile
 
 FORMAT_VERSION: Final = 1
 RECORD: Final = Path("augmentation.json")
@@ -57,10 +56,12 @@ class BundleRecord:
         return plan_jobs(numbers, told["variants_per_episode"], told["base_seed"], told["prompt_profiles"])
 
 
+_FILE: Final = RecordFile(BundleRecord, FORMAT_VERSION, "record of a bundle", "make the bundle anew", BundleRecord.jobs)
+
+
 def encode_record(record: BundleRecord) -> bytes:
     """The file's content."""
-    body = {"format_version": FORMAT_VERSION, **codec.encode(record)}
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _FILE.encode(record)
 
 
 def find_record(bundle: Path) -> BundleRecord | None:
@@ -68,23 +69,7 @@ def find_record(bundle: Path) -> BundleRecord | None:
 
     Raises FormatVersionError where another version wrote it, CorruptShardError where it is none, OSError.
     """
-    path = bundle / RECORD
-    content = files.read(path) if bundle.is_dir() else None
-    if content is None:
-        return None
-    try:
-        body = json.loads(content)
-        version = body.pop("format_version")
-        if type(version) is not int or version != FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path}: format_version {version!r} is unknown, expected {FORMAT_VERSION}; run the version of padreel "
-                "that wrote it"
-            )
-        record: BundleRecord = codec.decode(BundleRecord, body)
-        _ = record.jobs()
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise CorruptShardError(f"{path}: no record of a bundle ({error}); make the bundle anew") from error
-    return record
+    return _FILE.read(bundle / RECORD)
 
 
 def read_record(bundle: Path) -> BundleRecord:

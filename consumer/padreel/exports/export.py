@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
-from padreel.errors import DatasetError
 from padreel.exports.episodes import Source, open_source
+from padreel.exports.once import Outcome, make_once, refuse_strange
 from padreel.exports.record import RECORD, ExportedEpisode, ExportRecord, encode_record, read_record, record_of
 from padreel.exports.settings import ExportSettings
-from padreel.training.build import Build, is_taken, open_build
+from padreel.training.build import Build, open_build
 from padreel.training.source import digest_of
 from padreel.training.write_tree import Tell
-from padreel.version import __version__
 
 _log = structlog.get_logger("padreel.export")
 
@@ -27,7 +26,7 @@ Writer = Callable[[Source, Build, ExportSettings, Tell], tuple[ExportedEpisode, 
 class Exported:
     """What an export did: `outcome` and what the output holds now."""
 
-    outcome: Literal["created", "unchanged"]
+    outcome: Outcome
     record: ExportRecord
 
 
@@ -40,31 +39,20 @@ def export(path: Path, settings: ExportSettings, tell: Tell) -> Exported:
     output = settings.output
     with open_build(output) as build:
         there = read_record(output)
-        if there is None and is_taken(output):
-            raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
+        refuse_strange(output, there)
         with open_source(path, output, tell) as source:
             recorded = settings.recorded()
             config_hash = digest_of({**recorded, **_identity(source)})
-            if there is not None and there.config_hash == config_hash:
-                build.clear()  # a run that died at its last step has left something
-                return Exported("unchanged", there)
-            if there is not None:
-                raise DatasetError(
-                    f"--output: {output}: holds an export of other episodes or with other settings (run {there.run}); "
-                    "name another folder"
-                )
-            build.begin(digest_of({"version": __version__, "config": config_hash}))
-            _log.info("exporting", run=build.run, source=str(path), settings=settings.model_dump(mode="json"))
-            try:
+
+            def write() -> ExportRecord:
+                _log.info("exporting", run=build.run, source=str(path), settings=settings.model_dump(mode="json"))
                 episodes = _writer(settings.format)(source, build, settings, tell)
-            except DatasetError:  # the same command would meet it again
-                build.clear()
-                raise
-            record = record_of(source, build.run, config_hash, recorded, episodes)
-            build.put(RECORD, encode_record(record))
-            build.put_checksums()
-            build.publish_new()
-    return Exported("created", record)
+                record = record_of(source, build.run, config_hash, recorded, episodes)
+                build.put(RECORD, encode_record(record))
+                build.put_checksums()
+                return record
+
+            return Exported(*make_once(build, output, there, config_hash, "an export", write))
 
 
 def _identity(source: Source) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from padreel.exports.hdf5 import VIDEO_PATH, write_file, write_manifest
 from padreel.exports.hdf5_episode import Hdf5Episode, Hdf5Schema
 from padreel.exports.hdf5_file import FILE, Hdf5File, open_hdf5
 from padreel.exports.hdf5_video import manifest_line, video_problems
+from padreel.exports.once import make_once, refuse_strange
 from padreel.exports.record import (
     RECORD,
     ExportedEpisode,
@@ -24,7 +25,7 @@ from padreel.exports.record import (
     encode_record,
     read_record,
 )
-from padreel.training.build import Build, is_taken, open_build
+from padreel.training.build import Build, open_build
 from padreel.training.source import digest_of
 from padreel.training.write_tree import Tell
 from padreel.training.write_videos import link_or_copy
@@ -43,29 +44,20 @@ def merge_hdf5(paths: Sequence[Path], output: Path, tell: Tell) -> Exported:
     with ExitStack() as opened:
         build = opened.enter_context(open_build(output))
         there = read_record(output)
-        if there is None and is_taken(output):
-            raise DatasetError(f"--output: {output}: found something else there, expected nothing; name another folder")
+        refuse_strange(output, there)
         sources = [opened.enter_context(open_hdf5(path)) for path in paths]
         digests = [files.sha256_of(source.path) for source in sources]
         config_hash = digest_of({**_SETTINGS, "sources": digests})
-        if there is not None and there.config_hash == config_hash:
-            build.clear()  # a run that died at its last step has left something
-            return Exported("unchanged", there)
-        if there is not None:
-            raise DatasetError(f"--output: {output}: holds another export (run {there.run}); name another folder")
-        _check_schemas(sources)
-        build.begin(digest_of({"version": __version__, "config": config_hash}))
-        _log.info("merging", run=build.run, sources=[str(path) for path in paths], settings=_SETTINGS)
-        try:
-            episodes = _write(build, sources, tell)
-        except DatasetError:  # the same command would meet it again
-            build.clear()
-            raise
-        record = _record(build, paths, sources, config_hash, episodes)
-        build.put(RECORD, encode_record(record))
-        build.put_checksums()
-        build.publish_new()
-    return Exported("created", record)
+
+        def write() -> ExportRecord:
+            _log.info("merging", run=build.run, sources=[str(path) for path in paths], settings=_SETTINGS)
+            _check_schemas(sources)
+            record = _record(build, paths, sources, config_hash, _write(build, sources, tell))
+            build.put(RECORD, encode_record(record))
+            build.put_checksums()
+            return record
+
+        return Exported(*make_once(build, output, there, config_hash, "an export", write))
 
 
 def _check_schemas(sources: Sequence[Hdf5File]) -> None:

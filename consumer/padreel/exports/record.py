@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from padreel.dataset import codec, files
-from padreel.errors import CorruptShardError, FormatVersionError
 from padreel.exports.episodes import Source, SourceEpisode
+from padreel.training.record_file import RecordFile
 from padreel.version import __version__
 
 FORMAT_VERSION: Final = 1
@@ -58,6 +56,9 @@ class ExportRecord:
     total_frames: int
     left_out: tuple[int, ...]  # the source's episodes that are not in it
     episodes: tuple[ExportedEpisode, ...]
+
+
+_FILE: Final = RecordFile(ExportRecord, FORMAT_VERSION, "record of an export", "export anew into another folder")
 
 
 def exported(
@@ -109,8 +110,7 @@ def record_of(
 
 def encode_record(record: ExportRecord) -> bytes:
     """The file's content."""
-    body = {"format_version": FORMAT_VERSION, **codec.encode(record)}
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _FILE.encode(record)
 
 
 def read_record(export: Path) -> ExportRecord | None:
@@ -118,19 +118,4 @@ def read_record(export: Path) -> ExportRecord | None:
 
     Raises FormatVersionError where a newer padreel wrote it, CorruptShardError where it is none, OSError.
     """
-    path = export / RECORD
-    content = files.read(path) if export.is_dir() else None
-    if content is None:
-        return None
-    try:
-        body = json.loads(content)
-        version = body.pop("format_version")
-        if type(version) is not int or version > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path}: format_version {version!r} is unknown, the newest this padreel knows is {FORMAT_VERSION}; "
-                "run the version that wrote it, or a later one"
-            )
-        record: ExportRecord = codec.decode(ExportRecord, body)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise CorruptShardError(f"{path}: no record of an export ({error}); export anew into another folder") from error
-    return record
+    return _FILE.read(export / RECORD)

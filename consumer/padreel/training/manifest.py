@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from padreel.dataset import codec, files
-from padreel.errors import CorruptShardError, FormatVersionError
+from padreel.training.record_file import RecordFile
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = Path("export_manifest.json")
@@ -106,10 +104,12 @@ class Manifest:
         return {one.session: one.shard for one in self.episodes}
 
 
+_FILE: Final = RecordFile(Manifest, FORMAT_VERSION, "manifest of a merged dataset", "merge it anew")
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """The file's content."""
-    body = {"format_version": FORMAT_VERSION, **codec.encode(manifest)}
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _FILE.encode(manifest)
 
 
 def read_manifest(dataset: Path) -> Manifest | None:
@@ -117,19 +117,4 @@ def read_manifest(dataset: Path) -> Manifest | None:
 
     Raises FormatVersionError where a newer padreel wrote it, CorruptShardError where it is none, OSError.
     """
-    path = dataset / MANIFEST
-    content = files.read(path)
-    if content is None:
-        return None
-    try:
-        body = json.loads(content)
-        version = body.pop("format_version")
-        if type(version) is int and version > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this padreel knows; "
-                "run the version that wrote it, or a later one"
-            )
-        manifest: Manifest = codec.decode(Manifest, body)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise CorruptShardError(f"{path}: no manifest of a merged dataset ({error}); merge it anew") from error
-    return manifest
+    return _FILE.read(dataset / MANIFEST)

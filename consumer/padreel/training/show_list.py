@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from padreel.dataset import codec, files
-from padreel.errors import DatasetError, FormatVersionError
+from padreel.dataset import files
+from padreel.errors import DatasetError
 from padreel.training.checksums import CHECKSUMS, checksums_text
+from padreel.training.record_file import RecordFile
 from padreel.training.write_rows import TEMPORARY
 
 VIS: Final = Path("vis")
@@ -78,6 +78,9 @@ class ShowList:
         )
 
 
+_FILE: Final = RecordFile(ShowList, FORMAT_VERSION, "list of renderings", "remove its folder and show again")
+
+
 def rendering_name(episode: int, suffix: str) -> str:
     """What the rendering of an episode is called."""
     return f"episode-{episode:06d}.{suffix}"
@@ -85,8 +88,7 @@ def rendering_name(episode: int, suffix: str) -> str:
 
 def encode_show_list(listed: ShowList) -> bytes:
     """The content of show.json."""
-    body = {"format_version": FORMAT_VERSION, **codec.encode(listed)}
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _FILE.encode(listed)
 
 
 def checksums_of(listed: ShowList) -> bytes:
@@ -97,24 +99,9 @@ def checksums_of(listed: ShowList) -> bytes:
 def read_show_list(folder: Path) -> ShowList:
     """What show.json of a folder says; an empty list where there is none.
 
-    Raises FormatVersionError where a newer padreel wrote it, DatasetError where it is none, OSError.
+    Raises FormatVersionError where a newer padreel wrote it, CorruptShardError where it is none, OSError.
     """
-    path = folder / SHOW_LIST
-    content = files.read(path)
-    if content is None:
-        return ShowList()
-    try:
-        body = json.loads(content)
-        version = body.pop("format_version")
-        if type(version) is int and version > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path}: format_version {version} is newer than {FORMAT_VERSION}, the newest this padreel knows; "
-                "run the version that wrote it, or a later one"
-            )
-        listed: ShowList = codec.decode(ShowList, body)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: no list of renderings ({error}); remove its folder and show again") from error
-    return listed
+    return _FILE.read(folder / SHOW_LIST) or ShowList()
 
 
 def write_show_list(folder: Path, listed: ShowList) -> None:
