@@ -23,7 +23,7 @@ from padreel.training.selection import (
     session_owners,
     session_progress,
 )
-from padreel.training.settings import MergeSettings
+from padreel.training.settings import MergeSettings, RelabelSettings
 
 FPS = 30
 MB = 2**20
@@ -211,6 +211,8 @@ def test_a_condition_that_cannot_be_is_named(text: str) -> None:
 )
 def test_lerobot_is_required_where_it_matters(given: dict[str, str], expected: bool) -> None:
     assert load(MergeSettings, {"output": "out", **given}).needs_lerobot is expected
+    relabelling = load(RelabelSettings, {"output": "out", "action_mapping": "mapping.yaml", **given})
+    assert relabelling.needs_lerobot is expected
 
 
 def test_the_best_of_all_cannot_be_updated() -> None:

@@ -196,6 +196,33 @@ def test_the_command(made: Path, tmp_path: Path) -> None:
     assert "--action-mapping" in missing.output
 
 
+@pytest.mark.parametrize("source", ["merged", "root"])
+def test_what_lerobot_cannot_load_is_not_given_its_name_where_that_is_asked(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    asked: list[Path] = []
+    answers = [DatasetError("lerobot cannot load it"), None]
+
+    def ask(root: Path) -> str:
+        asked.append(root)
+        assert (root / "meta/info.json").exists()
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return "0.4.4"
+
+    monkeypatch.setattr("padreel.training.relabel.load_with_lerobot", ask)
+    with pytest.raises(DatasetError, match="lerobot cannot load it"):
+        relabel(made, source, tmp_path / "out", "other", mode="production")
+    assert len(asked) == 1
+    assert not (tmp_path / "out").exists()
+    unasked: tuple[dict[str, Any], ...] = ({"mode": "service", "require_lerobot": False}, {})
+    for i, given in enumerate(unasked):
+        done = relabel(made, source, tmp_path / f"out-{i}", "other", **given)
+        assert done.manifest.runs[-1].settings["require_lerobot"] is False
+    done = relabel(made, source, tmp_path / "out", "other", require_lerobot=True)
+    assert (len(asked), done.manifest.runs[-1].settings["require_lerobot"]) == (2, True)
+
+
 @pytest.mark.recordings
 def test_the_real_recordings_give_the_same_bytes(recordings: Path, tmp_path: Path) -> None:
     """Hundreds of EVENTs a session, ages of all sizes, and a first row that is not the session's first."""

@@ -82,11 +82,6 @@ def schema_of(info: Mapping[str, Any]) -> Schema:
     return Schema(codec, width, height, info["fps"])
 
 
-def _resolved(settings: MergeSettings) -> dict[str, Any]:
-    """The settings as log and manifest have them."""
-    return {**settings.model_dump(mode="json"), "require_lerobot": settings.needs_lerobot}
-
-
 def _check_output(output: Path, before: Manifest | None, settings: MergeSettings) -> None:
     if before is None:
         if is_taken(output):
@@ -166,7 +161,7 @@ def _write(
         "episodes": [[planned.episode.shard, planned.episode.n] for planned in plan.episodes],
     }
     build.begin(digest_of(fingerprint))
-    _log.info("merging", run=build.run, roots=[str(root) for root in roots], settings=_resolved(settings))
+    _log.info("merging", run=build.run, roots=[str(root) for root in roots], settings=settings.resolved())
     writer = TreeWriter(build, plan, by_id, schema, _before(settings.output, before), tell)
     writer.write_rows()
     writer.write_videos(pictures)
@@ -241,7 +236,7 @@ def _manifest(
         command="merge",
         version=__version__,
         arguments=tuple(map(str, roots)),
-        settings=_resolved(settings),
+        settings=settings.resolved(),
         first_episode=plan.start.episodes,
         episodes=len(plan.episodes),
     )

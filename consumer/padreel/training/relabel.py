@@ -22,6 +22,7 @@ from padreel.profiles import load_action_mapping_profile, load_game_definition
 from padreel.training import describe
 from padreel.training.build import Build, is_taken, open_build, update_is_interrupted
 from padreel.training.checksums import CHECKSUMS, read_checksums
+from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, Manifest, Run, encode_manifest, read_manifest
 from padreel.training.merge import schema_of
 from padreel.training.relabel_rows import relabel_rows, split_events
@@ -71,7 +72,7 @@ def relabel(source: Path, settings: RelabelSettings, tell: Tell, named: Path | N
                 f"--output: {settings.output}: found something else there, expected nothing; name another"
             )
         build.begin(digest_of({"version": __version__, "settings": recorded}))
-        _log.info("relabelling", run=build.run, source=str(source), settings=settings.model_dump(mode="json"))
+        _log.info("relabelling", run=build.run, source=str(source), settings=settings.resolved())
         manifest = _Writer(source, build, spec, info, tell).write(before, recorded, settings, named or source)
     return RelabelledSet("created", manifest)
 
@@ -145,7 +146,7 @@ class _Writer:
             command="relabel",
             version=__version__,
             arguments=(str(named),),
-            settings=settings.model_dump(mode="json"),
+            settings=settings.resolved(),
             first_episode=0,
             episodes=before.total_episodes,
         )
@@ -160,6 +161,8 @@ class _Writer:
         )
         self._build.put(MANIFEST, encode_manifest(manifest))
         self._build.put_checksums()
+        if settings.needs_lerobot:
+            load_with_lerobot(self._build.tree)
         self._build.publish_new()
         return manifest
 

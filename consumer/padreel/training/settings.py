@@ -30,7 +30,30 @@ class CheckSettings(Settings):
     json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
 
 
-class MergeSettings(Settings):
+class LoadedSettings(Settings):
+    """Settings of the commands whose result lerobot has to load."""
+
+    require_lerobot: bool | None = setting(
+        "Whether a dataset that lerobot cannot load fails the run; unset, it does in production and service mode.",
+        None,
+        env="REQUIRE_LEROBOT",
+        metavar="true|false",
+    )
+    mode: Literal["development", "production", "service"] = setting(
+        "What this is run for; decides the default of --require-lerobot.", "development"
+    )
+
+    @property
+    def needs_lerobot(self) -> bool:
+        """Whether lerobot has to load the result."""
+        return self.mode != "development" if self.require_lerobot is None else self.require_lerobot
+
+    def resolved(self) -> dict[str, Any]:
+        """The settings as log and manifest have them."""
+        return {**self.model_dump(mode="json"), "require_lerobot": self.needs_lerobot}
+
+
+class MergeSettings(LoadedSettings):
     """Settings of `padreel merge`."""
 
     output: Path = setting("Folder that becomes the merged dataset.", metavar="DIR")
@@ -57,15 +80,6 @@ class MergeSettings(Settings):
     top_k: int | None = setting("Of all these, only so many, the best by quality.", None, metavar="N", ge=1)
     skip_existing: bool = setting(
         "Leave out sessions that another shard has brought already, instead of ending with an error.", False
-    )
-    require_lerobot: bool | None = setting(
-        "Whether a dataset that lerobot cannot load fails the run; unset, it does in production and service mode.",
-        None,
-        env="REQUIRE_LEROBOT",
-        metavar="true|false",
-    )
-    mode: Literal["development", "production", "service"] = setting(
-        "What this is run for; decides the default of --require-lerobot.", "development"
     )
     json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
 
@@ -95,18 +109,13 @@ class MergeSettings(Settings):
             top_k=self.top_k,
         )
 
-    @property
-    def needs_lerobot(self) -> bool:
-        """Whether lerobot has to load the result."""
-        return self.mode != "development" if self.require_lerobot is None else self.require_lerobot
-
     def recorded(self) -> dict[str, Any]:
         """What decides which episodes enter and how they are packed, JSON-able."""
         others = {"log_format", "output", "update", "json_output", "require_lerobot", "mode"}
         return {name: value for name, value in self.model_dump(mode="json").items() if name not in others}
 
 
-class RelabelSettings(Settings):
+class RelabelSettings(LoadedSettings):
     """Settings of `padreel relabel`."""
 
     action_mapping: Path = setting("YAML file that maps the gamepad to the actions, the new one.", metavar="FILE")
