@@ -12,6 +12,7 @@ from padreel.consumer import Clock, Consumer
 from padreel.dataset.layout import shard_folder
 from padreel.dataset.media import MediaFiles
 from padreel.dataset.shard import Shard
+from padreel.dataset.spec import gate_from
 from padreel.metrics import Metrics
 from padreel.model import Topic
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
@@ -46,7 +47,7 @@ class Member:
             path = root / shard_folder(partition)
             return open_shard(
                 path,
-                dataset=replace(DATASET, schema=chosen.schema_of_root),
+                dataset=replace(DATASET, schema=chosen.schema_of_root, gate=gate_from(chosen)),
                 writer=name,
                 partition=partition,
                 partitions=broker.partitions,

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from padreel.dataset.commit_log import Kind
+from padreel.dataset.committed import Committed
 from padreel.dataset.entries import without_episode
-from padreel.dataset.shard import Committed
 from padreel.errors import BrokerError, FencedError
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, out_of_range
 from padreel.model import Commit, DeadLetter, Effect, EpisodeDraft, PartitionState, Record, SessionRejection, Topic

@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from padreel.core.action import ActionEncoder, ActionLayoutEntry
+from padreel.core.gate import EpisodeQuality
 from padreel.dataset import files, layout
+from padreel.dataset.committed import Committed
 from padreel.dataset.layout import DatasetSpec, FileKind
 from padreel.dataset.media import MediaFiles
-from padreel.dataset.shard import Committed, Shard
+from padreel.dataset.shard import Shard
 from padreel.model import (
     AppendUnit,
     CloseReason,
@@ -79,6 +81,7 @@ class MadeEpisode:
     row: dict[str, Any]
     pad_age_max: float
     pad_ages: tuple[float, ...]
+    quality: EpisodeQuality | None = None
 
 
 def stats_of(length: int) -> dict[str, dict[str, list[Any]]]:

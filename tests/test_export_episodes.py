@@ -16,7 +16,7 @@ from padreel.exports.clips import write_clip
 from padreel.exports.cuts import cut_of
 from padreel.exports.episodes import Source, columns_of, open_source
 from padreel.options import load
-from padreel.training.manifest import MANIFEST
+from padreel.training.manifest import FORMAT_VERSION, MANIFEST
 from padreel.training.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import read_episodes
@@ -136,6 +136,6 @@ def test_a_damaged_source_is_named(copy: Path, tmp_path: Path, pattern: str, mis
 def test_a_manifest_of_a_newer_version_is_refused(copy: Path, tmp_path: Path) -> None:
     path = copy / "merged" / MANIFEST
     content: dict[str, Any] = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "format_version": 2}))
-    with pytest.raises(FormatVersionError, match="2 is newer"), open_source(copy / "merged", tmp_path / "o", nothing):
+    path.write_text(json.dumps({**content, "format_version": FORMAT_VERSION + 1}))
+    with pytest.raises(FormatVersionError, match="is newer"), open_source(copy / "merged", tmp_path / "o", nothing):
         pass

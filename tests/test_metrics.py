@@ -6,7 +6,7 @@ from typing import get_args
 from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from padreel.dataset.shard import Step
+from padreel.dataset.committed import Step
 from padreel.metrics import STEPS, Metrics
 
 
@@ -30,6 +30,7 @@ def test_no_label_can_hold_a_session() -> None:
         "version",
         "step",
         "rig",
+        "component",
     }
     used = {label for one in Metrics().definitions for label in one.labels}
     assert used <= bounded

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from padreel.core.quality import COMPONENTS, EpisodeFigures, parse_quality_config, quality_of
 from padreel.errors import SettingsError
-from padreel.training.quality import CONFIG, load_quality_config
+from padreel.quality_config import CONFIG, load_quality_config
 
 FPS = 30
 CONFIGURED = load_quality_config()

@@ -17,7 +17,8 @@ import pytest
 import padreel.conversion
 import padreel.watch
 from padreel.convert import convert
-from padreel.dataset.shard import Committed, Shard
+from padreel.dataset.committed import Committed
+from padreel.dataset.shard import Shard
 from padreel.errors import InputError, RootMismatchError
 from padreel.model import Effect
 from padreel.settings import ConvertSettings

@@ -96,8 +96,8 @@ def publish(broker: FakeBroker, partition: int, sessions: Sequence[Played]) -> N
                 broker.produce((topic, partition), session.key.encode(), value, 1_700_000_000_000 + at)
 
 
-def consume(broker: FakeBroker, root: Path) -> Path:
-    """Write what the broker has into the shards of `root`."""
+def consume(broker: FakeBroker, root: Path, **given: Any) -> Path:
+    """Write what the broker has into the shards of `root`, by a consumer with these settings."""
     identity = RootIdentity(
         cluster_id="cluster",
         frames_topic="padreel.frames",
@@ -116,7 +116,7 @@ def consume(broker: FakeBroker, root: Path) -> Path:
     async def run() -> None:
         with ThreadPoolExecutor(4) as threads:
             async with asyncio.timeout(300):
-                await Member(broker, root, threads, until="end").consumer.run()
+                await Member(broker, root, threads, until="end", **given).consumer.run()
 
     asyncio.run(run())
     return root

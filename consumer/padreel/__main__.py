@@ -15,6 +15,7 @@ from padreel.augment_cli import augment
 from padreel.click_settings import load_settings, settings_options
 from padreel.errors import PadreelError, SettingsError
 from padreel.exports_cli import COMMANDS as EXPORT_COMMANDS
+from padreel.quarantine_cli import quarantine
 from padreel.settings import (
     ConsumerSettings,
     ConvertSettings,
@@ -154,7 +155,7 @@ def replay(**values: object) -> None:
     click.echo(f"{published} of {len(outcomes)} sessions published again", err=settings.json_lines)
 
 
-for _command in (*COMMANDS, *EXPORT_COMMANDS, augment):
+for _command in (*COMMANDS, *EXPORT_COMMANDS, augment, quarantine):
     cli.add_command(_command)
 
 

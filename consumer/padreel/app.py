@@ -20,7 +20,7 @@ from padreel.dataset.layout import DatasetSpec, shard_folder
 from padreel.dataset.media import MediaFiles
 from padreel.dataset.root import RootIdentity, identity_of, open_root
 from padreel.dataset.shard import Shard
-from padreel.dataset.spec import dataset_spec
+from padreel.dataset.spec import dataset_spec, log_gate
 from padreel.dataset.told import Told
 from padreel.errors import PadreelError, SettingsError
 from padreel.kafka import dead_letter, episodes
@@ -59,6 +59,7 @@ def _first(group: BaseExceptionGroup[PadreelError]) -> PadreelError:
 
 async def consume(settings: ConsumerSettings) -> None:
     """Check everything that can be checked beforehand, then consume."""
+    log_gate(settings)
     rigs = load_rigs(settings.rigs)
     spec = dataset_spec(settings, settings.schema_of_root)
     client_id = "padreel"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from padreel.options import Option, load, options_of
 from padreel.settings import Settings
@@ -34,7 +35,22 @@ def secrets_of(settings: type[Settings], environment: Mapping[str, str] = os.env
 
 def load_settings(settings: type[S], values: Mapping[str, object]) -> S:
     """Validate what a command was given, with the secrets out of the environment. Raises SettingsError."""
-    return load(settings, {**values, **secrets_of(settings)})
+    return load(settings, {**values, **secrets_of(settings)}, _origins(settings))
+
+
+def _origins(settings: type[Settings]) -> dict[str, str]:
+    """Where the options of the command that runs are from: their flags, or variables of the environment."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return {}
+    found: dict[str, str] = {}
+    for option in options_of(settings):
+        source = context.get_parameter_source(option.name)
+        if source is ParameterSource.COMMANDLINE and option.flag is not None:
+            found[option.name] = option.flag
+        elif source is ParameterSource.ENVIRONMENT:
+            found[option.name] = option.env
+    return found
 
 
 def _click_option(option: Option, flag: str) -> Callable[[F], F]:

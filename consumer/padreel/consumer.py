@@ -26,9 +26,9 @@ from padreel.core.decode import DecodeRules
 from padreel.core.rigs import NO_RIGS, RigList
 from padreel.core.rules import Rules
 from padreel.dataset import files
+from padreel.dataset.committed import Committed
 from padreel.dataset.layout import shard_folder
 from padreel.dataset.media import MediaFiles
-from padreel.dataset.shard import Committed
 from padreel.intake import Ends, Intake, Tick, read_positions
 from padreel.kafka.continuity import reading_offset
 from padreel.kafka.events import Answer, Assigned, Batch, Pair, Revoked, Source

@@ -19,9 +19,10 @@ import structlog
 
 from padreel.core.decode import Decoder, DecodeRules, session_name
 from padreel.core.pipeline import Limits, Pipeline
+from padreel.dataset.committed import Committed
 from padreel.dataset.layout import DatasetSpec, SkippedSession
 from padreel.dataset.root import identity_of, open_root
-from padreel.dataset.shard import Committed, Shard
+from padreel.dataset.shard import Shard
 from padreel.errors import InputError, RootMismatchError, UndecodableError
 from padreel.model import Effect, PartitionState, Record, Rejected, Schema, SessionRejection
 from padreel.settings import ConversionSettings

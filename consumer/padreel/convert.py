@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from padreel.conversion import Conversion, Outcome, check, key_of, open_output, refuse_filled, schema_of
 from padreel.core.action import ActionMappingProfile, GameDefinition
-from padreel.dataset.shard import Committed
-from padreel.dataset.spec import spec_of
+from padreel.dataset.committed import Committed
+from padreel.dataset.spec import log_gate, spec_of
 from padreel.errors import InputError
 from padreel.options import load
 from padreel.profiles import load_action_mapping_profile, load_game_definition
@@ -83,6 +83,7 @@ def convert_sessions(
     max_episode_seconds: float = 900.0,
     columns: Literal["full", "minimal"] = "full",
     idle_deadzone: float = 0.1,
+    min_quality_score: float | None = None,
     on_episode: Callable[[str, int], None] | None = None,
 ) -> ConversionResult:
     """Convert every session below `session_root` into one LeRobot dataset at `output_root`.
@@ -107,6 +108,7 @@ def convert_sessions(
             "max_episode_seconds": max_episode_seconds,
             "columns": columns,
             "idle_deadzone": idle_deadzone,
+            "min_quality_score": min_quality_score,
             "button_base": action_mapping.button_base,
         },
     )
@@ -135,6 +137,7 @@ def run(
     source: str = "action mapping",
 ) -> ConversionResult:
     """Convert the sessions of `settings`; `source` names the profile in messages."""
+    log_gate(settings)
     outcome = Outcome()
     valid = list(_valid(settings, outcome))
     if not valid:

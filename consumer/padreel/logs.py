@@ -9,7 +9,7 @@ from typing import Any, Literal, TextIO
 import structlog
 
 from padreel.core.decode import session_name
-from padreel.dataset.shard import Committed
+from padreel.dataset.committed import Committed
 
 _log = structlog.get_logger("padreel")
 
@@ -62,3 +62,14 @@ def log_episode(committed: Committed, **where: object) -> None:
         pad_age_max=round(committed.pad_age_max, 3),
         **marks,
     )
+    quality = committed.quality
+    if quality is not None and quality.quarantined:
+        _log.warning(
+            "episode quarantined: it is kept, but not merged",
+            session=session_name(committed.key),
+            **where,
+            episode=committed.episode_index,
+            quality=round(quality.score, 3),
+            threshold=quality.threshold,
+            **{name: round(value, 3) for name, value in quality.components.items()},
+        )

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from padreel.core.align import Verdict
 from padreel.core.episodes import EventKind
+from padreel.core.quality import COMPONENTS
 from padreel.model import CloseReason, EndReason, Fate, LetterKind, RejectReason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -159,6 +160,11 @@ class Metrics:
 
     def _define_writing(self) -> None:
         self.episodes = self._counter("episodes", "Episodes committed, by why they ended.", (*_PARTITION, "reason"))
+        self.episodes_quarantined = self._counter(
+            "episodes_quarantined",
+            "Episodes committed whose quality is below the threshold, by the component that costs it most.",
+            (*_PARTITION, "component"),
+        )
         self.sessions_rejected = self._counter(
             "sessions_rejected", "Sessions, or parts of them, rejected as a whole.", (*_PARTITION, "reason")
         )
@@ -223,6 +229,8 @@ class Metrics:
             self.frames.labels(*where, fate.value)
         for end in EndReason:
             self.episodes.labels(*where, end.value)
+        for component in COMPONENTS:
+            self.episodes_quarantined.labels(*where, component)
         for close in _SESSION_REJECTIONS:
             self.sessions_rejected.labels(*where, close.value)
             self.dead_letters.labels(*where, LetterKind.SESSION.value, close.value)

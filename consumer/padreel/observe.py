@@ -10,7 +10,7 @@ import structlog
 from padreel.core.decode import session_name
 from padreel.core.episodes import EpisodeEvent
 from padreel.core.pipeline import Pipeline
-from padreel.dataset.shard import Committed
+from padreel.dataset.committed import Committed
 from padreel.kafka.events import Batch, Pair
 from padreel.kafka.timestamps import Timestamps
 from padreel.logs import log_episode
@@ -180,6 +180,9 @@ class Observer:
             pad_age = self._metrics.pad_age_seconds.labels(str(number), self._group)
             for age in committed.pad_ages:
                 pad_age.observe(age)
+            if committed.quality is not None and committed.quality.quarantined:
+                component = committed.quality.weakest
+                self._metrics.episodes_quarantined.labels(str(number), self._group, component).inc()
             for step, seconds in committed.step_seconds.items():
                 self._metrics.commit_step_seconds.labels(str(number), self._group, step).observe(seconds)
         self.rigs.committed(committed)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from padreel.core.rigs import NO_RIGS, RigList
-from padreel.dataset.shard import Committed
+from padreel.dataset.committed import Committed
 from padreel.metrics import Metrics
 from padreel.model import Fate
 

@@ -80,13 +80,15 @@ def configuration_table(settings: type[Settings]) -> str:
 S = TypeVar("S", bound=Settings)
 
 
-def load(settings: type[S], values: Mapping[str, object]) -> S:
-    """Validate `values` by field name; a value of None counts as not given.
+def load(settings: type[S], values: Mapping[str, object], origins: Mapping[str, str] | None = None) -> S:
+    """Validate `values` by field name; a value of None counts as not given. `origins` say where those given are from.
 
     Raises SettingsError that names flag and environment variable of everything that is wrong.
     """
     try:
-        return settings.model_validate({name: value for name, value in values.items() if value is not None})
+        loaded = settings.model_validate({name: value for name, value in values.items() if value is not None})
+        loaded.set_origins(origins or {})
+        return loaded
     except ValidationError as error:
         options = {option.name: option for option in options_of(settings)}
         problems: dict[str, str] = {}

@@ -7,6 +7,7 @@ is read from its flag, else from its environment variable, else it has its defau
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    field_validator,
     model_validator,
 )
 
@@ -122,6 +124,15 @@ class Settings(BaseModel):
     log_format: Literal["auto", "json", "console"] = setting(
         "Log lines as JSON or for people; 'auto' is for people on a terminal, else JSON.", "auto"
     )
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def set_origins(self, origins: Mapping[str, str]) -> None:
+        """Say of settings that were given where they are from, by name: a flag, a variable of the environment."""
+        self._origins = dict(origins)
+
+    def origin(self, name: str) -> str:
+        """Where a setting is from: 'default', its flag or variable, 'argument' where a program gave it."""
+        return self._origins.get(name, "argument") if name in self.model_fields_set else "default"
 
 
 class GameSettings(Settings):
@@ -161,6 +172,22 @@ class OutputSettings(Settings):
     button_base: int = setting(
         "1 reads recordings or mappings whose button ids are one too high.", 0, metavar="0|1", ge=0, le=1
     )
+
+    min_quality_score: float | None = setting(
+        "Quarantine an episode whose quality is below: it is kept, but not merged. 0.5 to 0.95; 0.55 when unset.",
+        None,
+        env="MIN_QUALITY_SCORE",
+        metavar="0.5..0.95",
+    )
+
+    @field_validator("min_quality_score")
+    @classmethod
+    def _check_threshold(cls, value: float | None) -> float | None:
+        if value is not None:
+            from padreel.quality_config import quality_gate  # needs numpy, and `--help` must answer at once
+
+            quality_gate(value)
+        return value
 
     def rules(self, schema: Schema, game_id: str) -> Rules:
         """The pipeline's rules for sessions of this schema and game."""

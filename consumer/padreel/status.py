@@ -9,6 +9,7 @@ from pathlib import Path
 
 from padreel.dataset import layout
 from padreel.dataset.commit_log import CommitLog, Entry
+from padreel.dataset.entries import was_quarantined
 from padreel.errors import SettingsError
 
 RECENT_SECONDS = 3600.0
@@ -44,6 +45,8 @@ class CommittedRow:
     seconds: float
     ended_by: str
     committed_at: float
+    quality: float | None = None  # None where it was not judged
+    quarantined: bool = False  # when it was committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +130,7 @@ def _committed(number: int, path: Path, log: CommitLog, last: Entry, now: float)
             seconds=episode.to_timestamp - episode.from_timestamp,
             ended_by=str(episode.columns["end_reason"]),
             committed_at=written_at,
+            quality=episode.quality.score if episode.quality is not None else None,
+            quarantined=was_quarantined(entry),
         )
         entry = None if entry.previous_episode is None else log.read(entry.previous_episode)

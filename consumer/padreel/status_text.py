@@ -56,7 +56,7 @@ def _opened(status: Status) -> Table:
 
 def _committed(status: Status) -> Table:
     made = _table(f"Episodes of the last hour: {len(status.committed)}")
-    _columns(made, "session", "rig", "partition", "episode", "frames", "seconds", "ended by", "committed (UTC)")
+    _columns(made, "session", "rig", "partition", "episode", "frames", "seconds", "ended by", "committed (UTC)", "")
     for row in status.committed:
         made.add_row(
             row.session,
@@ -67,6 +67,7 @@ def _committed(status: Status) -> Table:
             f"{row.seconds:.1f}",
             row.ended_by,
             datetime.fromtimestamp(row.committed_at, UTC).strftime("%H:%M:%S"),
+            "quarantined" if row.quarantined else "",
         )
     return made
 

@@ -22,10 +22,11 @@ import structlog
 from padreel.conversion import Conversion, Outcome, check, key_of, open_output, refuse_filled, schema_of
 from padreel.core.decode import session_name
 from padreel.dataset.commit_log import CommitLog
+from padreel.dataset.committed import Committed
 from padreel.dataset.layout import ROOT_FILE, SkippedSession
 from padreel.dataset.root import read_root
-from padreel.dataset.shard import Committed, Shard
-from padreel.dataset.spec import dataset_spec
+from padreel.dataset.shard import Shard
+from padreel.dataset.spec import dataset_spec, log_gate
 from padreel.errors import InputError
 from padreel.model import Schema
 from padreel.recordings import list_session_dirs
@@ -102,6 +103,7 @@ def watch(settings: ConvertSettings, on_episode: Callable[[Committed], None], pa
     where a session that is half converted is gone or has changed, and with `settings.strict` for a session that is
     closed and cannot be converted; ProfileError, DatasetError.
     """
+    log_gate(settings)
     list_session_dirs(settings.session_root)
     refuse_filled(settings.output_root, unless=ROOT_FILE)
     watching = _Watch(settings, on_episode, pace)

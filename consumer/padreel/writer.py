@@ -16,7 +16,7 @@ from typing import Literal, Protocol, TypeVar
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from padreel.dataset.shard import Committed
+from padreel.dataset.committed import Committed
 from padreel.errors import DatasetError, DeadLetterError, FencedError, UndecodableError
 from padreel.kafka.dead_letter import of_session
 from padreel.kafka.events import Answer

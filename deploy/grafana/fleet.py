@@ -231,6 +231,20 @@ _QUALITY = (
         ),
     ),
     Panel(
+        title="Episodes quarantined per hour",
+        shows="Committed and kept, but with a quality below MIN_QUALITY_SCORE, so that merge leaves them out; by the "
+        "component that costs them most.",
+        when_red="`padreel quarantine list` says whose they are: 'forced' and 'pad_age' are a pad that is not "
+        "published, 'gaps' frames lost on the way, 'jitter' an encoder that cannot keep up.",
+        unit="short",
+        red=1,
+        queries=(
+            Query(
+                f"sum by (component) (increase(padreel_episodes_quarantined_total{{{_GROUP}}}[1h]))", "{{component}}"
+            ),
+        ),
+    ),
+    Panel(
         title="Dead letters",
         shows="Written in an hour, by kind and reason; each is one record or one session.",
         when_red="`padreel dead-letters list`; once the cause is mended `replay` publishes the sessions again.",

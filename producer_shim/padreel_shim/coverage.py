@@ -10,7 +10,7 @@ from padreel_schemas.v1.episodes_pb2 import EpisodeEvent
 
 
 class Episode(NamedTuple):
-    """A committed episode: frames `first` to `end - 1`; those captured before `idle_until_ns` were trimmed."""
+    """An episode in a shard: frames `first` to `end - 1`; those captured before `idle_until_ns` were trimmed."""
 
     first: int
     end: int
@@ -27,7 +27,8 @@ class Session:
 
     def add(self, event: EpisodeEvent) -> None:
         """Take one more event of it."""
-        if event.kind == EpisodeEvent.COMMITTED:
+        is_held_back = event.kind == EpisodeEvent.QUARANTINED and event.frames > 0  # in the shard all the same
+        if event.kind == EpisodeEvent.COMMITTED or is_held_back:
             first = event.first_frame_index
             self.episodes.add(Episode(first, first + event.frames, event.idle_until_ns))
         elif event.kind == EpisodeEvent.REJECTED:

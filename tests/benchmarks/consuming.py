@@ -23,7 +23,7 @@ from padreel import __main__ as command
 from padreel import vitals
 from padreel.core.align import Join
 from padreel.core.segment import Segment
-from padreel.dataset.shard import Committed
+from padreel.dataset.committed import Committed
 from padreel.kafka.events import Batch, Pair
 from padreel.kafka.source import KafkaSource
 from padreel.model import Topic

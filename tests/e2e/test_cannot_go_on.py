@@ -13,6 +13,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
+from padreel.dataset.commit_log import FORMAT_VERSION
 from tests.conftest import TopicNames
 from tests.dataset_reading import by_session, shards
 from tests.e2e.processes import Rig, consumer, padreel
@@ -136,8 +137,9 @@ def test_a_commit_of_a_newer_version_is_refused_by_its_number(rig: Rig, tmp_path
     commits = output / "partition-00000" / "commits"
     last = max(commits.glob("*.json"), key=lambda path: int(path.stem))
     entry = json.loads(last.read_text())
-    (commits / f"{entry['n'] + 1}.json").write_text(json.dumps({**entry, "format_version": 2, "n": entry["n"] + 1}))
-    assert "format_version 2 is newer than 1" in refusal(rig, output)
+    newer = {**entry, "format_version": FORMAT_VERSION + 1, "n": entry["n"] + 1}
+    (commits / f"{newer['n']}.json").write_text(json.dumps(newer))
+    assert f"format_version {FORMAT_VERSION + 1} is newer than {FORMAT_VERSION}" in refusal(rig, output)
 
 
 def test_a_second_group_on_one_root_is_refused(rig: Rig, tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ class EventKind(StrEnum):
 
     COMMITTED = "committed"  # the episode is in the shard
     REJECTED = "rejected"  # the session, or the rest of it; it takes no more
-    QUARANTINED = "quarantined"  # one episode; the session goes on
+    QUARANTINED = "quarantined"  # one episode: in the shard but held back, or not in it; the session goes on
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeEvent:
     """One event of a session. Offsets are of its frame records, inclusive.
 
-    From `episode_index` on it is said of a committed one alone: its `frames` rows are those from `first_frame_index`
+    From `episode_index` on it is said of one in the shard alone: its `frames` rows are those from `first_frame_index`
     on, and frames captured before `idle_until_ns` were trimmed.
     """
 

@@ -10,6 +10,9 @@ Each component is 1 where nothing is wrong and 0 at a limit of `QualityLimits` a
     duration   seconds, 1 from `short_seconds` on
 
 The score is the mean of those that can be told, by their weights. Without times and pad only forced and duration can.
+
+`QualityBounds` say which score an episode must have when nobody says otherwise, and which one may be asked for; see
+`core.gate`.
 """
 
 from __future__ import annotations
@@ -38,11 +41,21 @@ class QualityLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityBounds:
+    """The threshold of the gate where none is asked for, and the lowest and highest that may be asked for."""
+
+    threshold: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
 class QualityConfig:
-    """Weights by component, and the limits."""
+    """Weights by component, the limits, and the bounds of the gate."""
 
     weights: Mapping[str, float]
     limits: QualityLimits
+    bounds: QualityBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +106,12 @@ def quality_of(figures: EpisodeFigures, config: QualityConfig) -> Quality:
 
 def parse_quality_config(content: Any, where: str) -> QualityConfig:
     """The configuration out of parsed JSON. Raises ValueError that names `where`, the field and what was expected."""
-    weights, limits = content.get("weights"), content.get("limits")
-    names = {"weights": COMPONENTS, "limits": tuple(QualityLimits.__dataclass_fields__)}
+    weights, limits, gate = content.get("weights"), content.get("limits"), content.get("gate")
+    names = {
+        "weights": COMPONENTS,
+        "limits": tuple(QualityLimits.__dataclass_fields__),
+        "gate": tuple(QualityBounds.__dataclass_fields__),
+    }
     for part, expected in names.items():
         given = content.get(part)
         if not isinstance(given, dict) or set(given) != set(expected):
@@ -104,7 +121,10 @@ def parse_quality_config(content: Any, where: str) -> QualityConfig:
                 raise ValueError(f"{where}: {part}.{name}: found {value!r}, expected a positive number")
     if not sum(weights.values()):
         raise ValueError(f"{where}: weights: all are 0, expected one above")
-    return QualityConfig(dict(weights), QualityLimits(**limits))
+    bounds = QualityBounds(**gate)
+    if not bounds.lowest <= bounds.threshold <= bounds.highest <= 1:
+        raise ValueError(f"{where}: gate: found {gate!r}, expected lowest <= threshold <= highest <= 1")
+    return QualityConfig(dict(weights), QualityLimits(**limits), bounds)
 
 
 def _pace(time_ns: NDArray[np.int64], fps: int) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """Frozen dataclasses to JSON and back, strictly, driven by their type hints.
 
-Every field must be there and none other may be; what does not fit raises `CodecError` naming the path to it. Bytes
-become base64 text, enums their values, tuples lists. `Any` stands for JSON that is passed through as it is.
+Every field must be there and none other may be; what does not fit raises `CodecError` naming the path to it. Only a
+field that is marked `LATER` may be absent: it has its default then. Bytes become base64 text, enums their values,
+tuples lists. `Any` stands for JSON that is passed through as it is.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import typing
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 Json = Any
 _Read = Callable[[Json, str], Any]
 _Write = Callable[[Any], Json]
+LATER: Final = {"later": True}  # the metadata of a field that earlier versions did not write
 
 
 class CodecError(ValueError):
@@ -117,8 +119,9 @@ def _dict(key: tuple[_Write, _Read], inner: tuple[_Write, _Read]) -> tuple[_Writ
 
 def _dataclass(kind: type[Any]) -> tuple[_Write, _Read]:
     hints = typing.get_type_hints(kind)
-    members = [(field.name, *_codec(hints[field.name])) for field in fields(kind)]
+    members = [(one.name, *_codec(hints[one.name])) for one in fields(kind)]
     names = {name for name, _, _ in members}
+    may_be_absent = {one.name for one in fields(kind) if one.metadata == LATER}
 
     def write(value: Any) -> Json:
         return {name: write_one(getattr(value, name)) for name, write_one, _ in members}
@@ -130,10 +133,10 @@ def _dataclass(kind: type[Any]) -> tuple[_Write, _Read]:
         for name in data:
             if name not in names:
                 raise CodecError(f"{prefix}{name}: unknown field")
-        for name in names:
+        for name in names - may_be_absent:
             if name not in data:
                 raise CodecError(f"{prefix}{name}: missing")
-        return kind(**{name: read_one(data[name], f"{prefix}{name}") for name, _, read_one in members})
+        return kind(**{name: read_one(data[name], f"{prefix}{name}") for name, _, read_one in members if name in data})
 
     return write, read
 

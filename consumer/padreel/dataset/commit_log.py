@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from padreel.core.gate import EpisodeQuality
 from padreel.dataset import codec, files
 from padreel.dataset.layout import COMMITS, EPISODES_PER_FILE, FILE_KINDS, SkippedSession, commit_path
 from padreel.errors import CorruptShardError, FencedError, FormatVersionError
 from padreel.model import Fate, PartitionState, SessionRejection, Topic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME = re.compile(r"(0|[1-9]\d*)\.json")
 
 
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     REJECTED = "rejected"  # a session, or the rest of one, cannot become episodes
     PROGRESS = "progress"  # offsets moved, nothing to show for it
     LOST = "lost"  # an operator skipped a hole
+    RELEASED = "released"  # a person let an episode out of quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Episode:
     columns: dict[str, Any]  # our own columns, scalars, never null
     stats: dict[str, dict[str, Any]]  # feature -> key -> nested list
     files: tuple[CommittedFile, ...]
+    quality: EpisodeQuality | None = field(default=None, metadata=codec.LATER)  # None where nothing was judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What all commits so far add up to. The two lists hold the latest names, the counts are of all."""
+    """What all commits so far add up to. The three lists hold the latest, the counts are of all.
+
+    `quarantined` are the indices of the episodes that are in quarantine now.
+    """
 
     episodes: int = 0
     rows: int = 0
@@ -101,6 +107,8 @@ class Totals:
     converted: tuple[str, ...] = ()
     skipped_count: int = 0
     skipped: tuple[SkippedSession, ...] = ()
+    quarantined_count: int = field(default=0, metadata=codec.LATER)
+    quarantined: tuple[int, ...] = field(default=(), metadata=codec.LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,10 @@ class Entry:
     episode: Episode | None = None
     rejections: tuple[SessionRejection, ...] = ()  # a commit of any kind may carry some
     lost: Lost | None = None
+    # The N of the commit whose episode is in quarantine no longer.
+    released: int | None = field(default=None, metadata=codec.LATER)
+    # The N of the latest release before this commit.
+    previous_release: int | None = field(default=None, metadata=codec.LATER)
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -152,6 +164,8 @@ def decode_entry(data: bytes, path: Path) -> Entry:
         raise CorruptShardError(f"{path}: n: found {entry.n}, expected {path.stem}")
     if (entry.kind is Kind.EPISODE) != (entry.episode is not None):
         raise CorruptShardError(f"{path}: episode: must be there for kind episode and for no other ({entry.kind})")
+    if (entry.kind is Kind.RELEASED) != (entry.released is not None):
+        raise CorruptShardError(f"{path}: released: must be there for kind released and for no other ({entry.kind})")
     if entry.episode is not None and sorted(one.kind for one in entry.episode.files) != sorted(FILE_KINDS):
         raise CorruptShardError(f"{path}: episode.files: expected one each of {', '.join(FILE_KINDS)}")
     return entry
@@ -168,8 +182,12 @@ class CommitLog:
         """Make the folder durable if it is not there. Raises OSError."""
         files.make_folders([self._folder], self._shard)
 
+    def path(self, n: int) -> Path:
+        """Where commit N lies, if it is there."""
+        return self._shard / commit_path(n)
+
     def exists(self, n: int) -> bool:
-        return files.exists(self._shard / commit_path(n))
+        return files.exists(self.path(n))
 
     def read(self, n: int) -> Entry | None:
         """Commit N, or None where there is none. Raises FormatVersionError, CorruptShardError, OSError."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+from padreel.core.gate import EpisodeQuality
 from padreel.dataset.commit_log import CommittedFile, Entry, Episode, Kind, Source, Totals
 from padreel.dataset.layout import NAMES_KEPT, SkippedSession
 from padreel.errors import RootMismatchError
@@ -26,6 +27,7 @@ class Staged:
     to_timestamp: float
     stats: Stats
     pad_age_max: float
+    quality: EpisodeQuality | None = None
 
 
 def check_source(last: Entry, source: Source, where: str) -> None:
@@ -52,6 +54,7 @@ def claim(last: Entry | None, writer: str, source: Source) -> Entry:
         state=None if last is None else last.state,
         totals=Totals() if last is None else last.totals,
         previous_episode=None if last is None else latest_episode(last),
+        previous_release=None if last is None else latest_release(last),
     )
 
 
@@ -77,6 +80,8 @@ def following(last: Entry, commit: Commit, staged: Staged | None, task: str, agg
         episode=episode,
         rejections=commit.rejections,
         lost=None,
+        released=None,
+        previous_release=latest_release(last),
     )
 
 
@@ -115,6 +120,16 @@ def latest_episode(entry: Entry) -> int | None:
     return entry.n if entry.episode is not None else entry.previous_episode
 
 
+def latest_release(entry: Entry) -> int | None:
+    """The N of the latest release up to this one."""
+    return entry.n if entry.released is not None else entry.previous_release
+
+
+def was_quarantined(entry: Entry) -> bool:
+    """Whether its episode was held back when it was committed; a release comes later."""
+    return entry.episode is not None and entry.episode.quality is not None and entry.episode.quality.quarantined
+
+
 def _with_accounted(totals: Totals, commit: Commit) -> Totals:
     accounted = {
         fate: count
@@ -142,6 +157,7 @@ def _with_episode(
         if surplus > 0:
             oldest = tuple(key for key in converted[:surplus] if key in state.open)
             converted = (*oldest, *converted[surplus:])
+    is_quarantined = staged.quality is not None and staged.quality.quarantined
     return replace(
         totals,
         episodes=totals.episodes + 1,
@@ -152,6 +168,8 @@ def _with_episode(
         stats=aggregate(totals.stats, staged.stats),
         converted=converted,
         converted_count=count,
+        quarantined_count=totals.quarantined_count + is_quarantined,
+        quarantined=(*totals.quarantined, totals.episodes)[-NAMES_KEPT:] if is_quarantined else totals.quarantined,
     )
 
 
@@ -179,4 +197,5 @@ def _episode(before: Totals, after: Totals, draft: EpisodeDraft, staged: Staged,
         },
         stats=staged.stats,
         files=staged.files,
+        quality=staged.quality,
     )

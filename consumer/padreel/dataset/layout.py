@@ -14,6 +14,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from padreel.core.action import ActionEncoder, ActionLayoutEntry
+from padreel.core.gate import Gate
 from padreel.core.pad import OBSERVATION_NAMES
 from padreel.model import Schema
 
@@ -56,7 +57,7 @@ class DatasetSpec:
     """What all episodes of a dataset share, and what its info.json says of it.
 
     `settings` goes into info.json as it is and must be JSON-able; `columns` "minimal" leaves only the camera and the
-    action beside LeRobot's own columns.
+    action beside LeRobot's own columns. Without a `gate` no episode is judged.
     """
 
     repo_id: str
@@ -68,6 +69,7 @@ class DatasetSpec:
     game_id: str
     class_ids: tuple[str, ...]
     profile_name: str
+    gate: Gate | None = None
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -172,8 +174,13 @@ def info(
     converted_count: int,
     skipped: Sequence[SkippedSession],
     skipped_count: int,
+    quarantined: Sequence[int] = (),
+    quarantined_count: int = 0,
 ) -> dict[str, Any]:
-    """The content of info.json. `converted` and `skipped` may be the last of more; the counts say how many."""
+    """The content of info.json.
+
+    `converted`, `skipped` and `quarantined` (indices of episodes) may be the last of more; the counts say how many.
+    """
     return {
         "codebase_version": CODEBASE_VERSION,
         "robot_type": "gamepad",
@@ -202,6 +209,9 @@ def info(
                 "skipped_sessions": [
                     {"session": one.session, "reason": one.reason, "detail": one.detail} for one in skipped
                 ],
+                "quality_gate": spec.gate.described() if spec.gate is not None else None,
+                "quarantined_episode_count": quarantined_count,
+                "quarantined_episodes": list(quarantined),
             }
         },
     }

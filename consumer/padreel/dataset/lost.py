@@ -66,4 +66,6 @@ def _following(last: Entry, lost: Lost, shard: Path) -> Entry:
         episode=None,
         rejections=(),
         lost=lost,
+        released=None,
+        previous_release=entries.latest_release(last),
     )

@@ -203,5 +203,7 @@ def info_file(
         converted_count=totals.converted_count if converted is None else len(converted),
         skipped=totals.skipped if skipped is None else skipped,
         skipped_count=totals.skipped_count if skipped is None else len(skipped),
+        quarantined=totals.quarantined,
+        quarantined_count=totals.quarantined_count,
     )
     return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False).encode()

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from padreel.core.action import ActionEncoder
+from padreel.core.gate import EpisodeQuality
 from padreel.core.keys import encode_keys
 from padreel.core.pad import FloatArray, decode_states, encode_observation
+from padreel.core.quality import EpisodeFigures
 from padreel.dataset import layout
 from padreel.dataset.layout import DatasetSpec
 from padreel.model import EpisodeDraft
@@ -91,6 +93,23 @@ def pad_age(draft: EpisodeDraft) -> NDArray[np.float32]:
     event_ns = np.append(np.asarray(draft.event_ns, np.int64), 0)
     age = (np.asarray(draft.time_ns, np.int64) - event_ns[pairing]) / 1e9
     return np.where(pairing < 0, NO_EVENT_AGE, age).astype(np.float32)
+
+
+def judged(spec: DatasetSpec, columns: Columns, forced: int) -> EpisodeQuality | None:
+    """The quality of an episode's rows, `forced` of which were paired by force; None where there is no gate."""
+    if spec.gate is None:
+        return None
+    states = [columns[name] for name in (layout.OBSERVATION, layout.KEYS) if name in columns]
+    return spec.gate.judge(
+        EpisodeFigures(
+            rows=len(columns["index"]),
+            fps=spec.schema.fps,
+            forced=forced,
+            time_ns=columns.get(layout.TIME_NS),
+            pad_age=columns.get(layout.PAD_AGE),
+            state=np.concatenate(states, axis=1) if states else None,
+        )
+    )
 
 
 def _states(encoder: ActionEncoder, events: Sequence[bytes]) -> tuple[FloatArray, FloatArray, FloatArray]:

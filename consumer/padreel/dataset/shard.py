@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from padreel.dataset import entries, files, layout, projection, publish
 from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry, Kind, Source, Totals
+from padreel.dataset.committed import Committed, Step
 from padreel.dataset.entries import Staged
 from padreel.dataset.layout import DatasetSpec, SkippedSession
 from padreel.dataset.media import MediaFiles
@@ -27,39 +27,14 @@ from padreel.model import (
     Commit,
     DropSpan,
     Effect,
-    EndReason,
-    Fate,
     OpenSpan,
     PartitionState,
     SessionRejection,
 )
 
-Step = Literal["stage", "commit", "publish"]
-
 
 def _no_clock() -> int:
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What one commit did, for progress lines and metrics; from `episode_index` on it speaks of the episode, if any."""
-
-    n: int
-    kind: Kind
-    accounted: Mapping[Fate, int] = field(default_factory=dict)  # frame records
-    rejections: tuple[SessionRejection, ...] = ()
-    episode_index: int | None = None
-    key: str | None = None
-    rig_id: str = ""
-    reason: EndReason | None = None
-    frames: int = 0  # rows
-    seconds: float = 0.0  # of video
-    pad_age_max: float = 0.0  # seconds
-    pad_ages: tuple[float, ...] = ()  # seconds, of one row in each second that has an EVENT
-    step_seconds: Mapping[Step, float] = field(default_factory=dict)  # the last attempt of each
-    forced: int = 0
-    late: int = 0
 
 
 @dataclass(slots=True)
@@ -192,6 +167,15 @@ class Shard:
         self._queue[0] = rejected = entries.without_episode(commit, detail)
         return rejected.rejections[-1]
 
+    def add(self, following: Callable[[Entry], Entry]) -> Entry:
+        """Commit the entry without files that is to follow the last one, and publish what it says.
+
+        For a person's doings, not beside `apply`. Raises FencedError, OSError: open the shard again, and look.
+        """
+        entry = following(self._last)
+        self._finish(_Pending(entry, Committed(entry.n, entry.kind)))
+        return entry
+
     def check_tail(self) -> None:
         """Raises FencedError if another writer has claimed the shard or is about to."""
         if self._log.exists(self._last.n + 1) and not self._pending:
@@ -307,6 +291,7 @@ class Shard:
             to_timestamp=made.to_timestamp,
             stats=made.stats,
             pad_age_max=made.pad_age_max,
+            quality=made.quality,
         )
         entry = entries.following(self._last, commit, staged, task, aggregate_stats)
         return _Pending(
@@ -326,6 +311,7 @@ class Shard:
                 pad_ages=made.pad_ages,
                 forced=draft.forced,
                 late=draft.late,
+                quality=made.quality,
             ),
         )
 
@@ -359,7 +345,7 @@ class Shard:
             return []
         info = (layout.INFO, projection.info_file(self._spec, entry.totals))
         contents = [info]
-        if entry.kind is not Kind.REJECTED:
+        if entry.kind not in (Kind.REJECTED, Kind.RELEASED):
             contents = [
                 (episodes.path, episodes.content()),
                 (layout.TASKS, projection.tasks_file(entry.totals.tasks)),

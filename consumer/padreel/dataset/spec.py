@@ -5,12 +5,25 @@ from __future__ import annotations
 import structlog
 
 from padreel.core.action import ActionEncoder, ActionMappingProfile, GameDefinition
+from padreel.core.gate import Gate
 from padreel.dataset.layout import DatasetSpec
 from padreel.model import Schema
 from padreel.profiles import load_action_mapping_profile, load_game_definition
+from padreel.quality_config import quality_gate
 from padreel.settings import DatasetSettings, OutputSettings
 
 _log = structlog.get_logger("padreel.dataset")
+
+
+def gate_from(settings: OutputSettings) -> Gate:
+    """The quality gate. Raises SettingsError where its configuration cannot be read."""
+    return quality_gate(settings.min_quality_score, settings.origin("min_quality_score"))
+
+
+def log_gate(settings: OutputSettings) -> None:
+    """Say once, at the start, what the gate will do."""
+    described = gate_from(settings).described()
+    _log.info("quality gate: an episode below the threshold is kept, but not merged", **described)
 
 
 def dataset_spec(settings: DatasetSettings, schema: Schema) -> DatasetSpec:
@@ -41,4 +54,5 @@ def spec_of(
         game_id=game.game_id,
         class_ids=profile.class_ids,
         profile_name=profile.profile_name,
+        gate=gate_from(settings),
     )

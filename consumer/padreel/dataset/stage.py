@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from padreel.core.gate import EpisodeQuality
 from padreel.dataset import files, layout
 from padreel.dataset.layout import CAMERA, DatasetSpec, FileKind
 from padreel.dataset.media import MediaFiles
 from padreel.dataset.remux import SpanWriter, keep_from
-from padreel.dataset.rows import Columns, data_file, episode_columns, pad_age
+from padreel.dataset.rows import Columns, data_file, episode_columns, judged, pad_age
 from padreel.dataset.stats import Stats, column_stats, picture_stats, sample_keyframes
 from padreel.model import AppendUnit, EpisodeDraft, OpenSpan, Stream
 
@@ -39,7 +40,7 @@ class StagedEpisode:
 
     `from_timestamp` and `to_timestamp` are seconds in the mp4; `stats` is per feature and JSON-able; `pad_age_max` is
     in seconds, -1 where no row has an EVENT. `pad_ages` are those of one row in each second, without rows before the
-    first EVENT.
+    first EVENT. `quality` is None where the dataset has no gate.
     """
 
     files: tuple[StagedFile, ...]
@@ -49,6 +50,7 @@ class StagedEpisode:
     stats: dict[str, Stats]
     pad_age_max: float
     pad_ages: tuple[float, ...]
+    quality: EpisodeQuality | None
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ class Stage:
             stats=stats,
             pad_age_max=float(ages.max()),
             pad_ages=tuple(age for age in ages[::fps].tolist() if age >= 0),
+            quality=judged(self._spec, columns, draft.forced),
         )
 
     def close(self) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from padreel.core.episodes import EpisodeEvent, EventKind
+from padreel.core.gate import EpisodeQuality
 from padreel.dataset import layout
-from padreel.dataset.commit_log import CommitLog, Entry
+from padreel.dataset.commit_log import CommitLog, Entry, Episode
 from padreel.model import SessionRejection
 
 ANNOUNCED = Path("announced")
@@ -51,7 +52,7 @@ class Told:
         if not found:
             return None
         self._log.sync()  # whoever linked the last of them may not have got as far
-        events = tuple(event for entry in found for event in events_of(entry))
+        events = tuple(event for entry in found for event in events_of(entry, self._released_by(entry)))
         return Untold(events, found[-1].n, found[-1].uuid)
 
     def save(self, untold: Untold) -> None:
@@ -66,6 +67,9 @@ class Told:
         finally:
             self._temporary.unlink(missing_ok=True)
 
+    def _released_by(self, entry: Entry) -> Entry | None:
+        return None if entry.released is None else self._log.read(entry.released)
+
     def _resume(self) -> int:
         try:
             body = json.loads(self._path.read_bytes())
@@ -79,26 +83,28 @@ class Told:
         return n + 1 if entry is not None and entry.uuid == uuid else 0
 
 
-def events_of(entry: Entry) -> list[EpisodeEvent]:
-    """What there is to tell of a commit."""
+def events_of(entry: Entry, released: Entry | None = None) -> list[EpisodeEvent]:
+    """What there is to tell of a commit; `released` is that of the episode which it releases."""
     told = [_of_rejection(entry, one) for one in entry.rejections]
     if entry.episode is not None:
-        told.append(_of_episode(entry))
+        told.append(_of_episode(entry, entry.episode, entry.episode.quality))
+    if released is not None and released.episode is not None:
+        told.append(_of_episode(entry, released.episode, None))
     return told
 
 
-def _of_episode(entry: Entry) -> EpisodeEvent:
-    episode = entry.episode
-    assert episode is not None
+def _of_episode(entry: Entry, episode: Episode, quality: EpisodeQuality | None) -> EpisodeEvent:
     columns = episode.columns
+    is_quarantined = quality is not None and quality.quarantined
     return EpisodeEvent(
         key=columns["session"],
-        kind=EventKind.COMMITTED,
+        kind=EventKind.QUARANTINED if is_quarantined else EventKind.COMMITTED,
         group=entry.source.group,
         partition=entry.source.partition,
         commit=entry.n,
         rig_id=columns["rig"],
         reason=columns["end_reason"],
+        detail=_of_quality(quality) if quality is not None and is_quarantined else "",
         first_frame_offset=columns["frames_first_offset"],
         last_frame_offset=columns["frames_last_offset"],
         episode_index=episode.index,
@@ -107,6 +113,11 @@ def _of_episode(entry: Entry) -> EpisodeEvent:
         idle_until_ns=columns["idle_until_ns"],
         seconds=episode.to_timestamp - episode.from_timestamp,
     )
+
+
+def _of_quality(quality: EpisodeQuality) -> str:
+    parts = ", ".join(f"{name} {value:.3f}" for name, value in quality.components.items())
+    return f"quality {quality.score:.3f} is below {quality.threshold}: {parts}"
 
 
 def _of_rejection(entry: Entry, rejection: SessionRejection) -> EpisodeEvent:

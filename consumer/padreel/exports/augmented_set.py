@@ -137,6 +137,7 @@ class AugmentedSet:
                 published_ms=0,
                 last_ns=None,
                 quality=one.record.quality,
+                quarantined=one.record.quarantined,
             )
 
     def _write_rows(self, plan: Plan) -> None:
@@ -268,6 +269,8 @@ class AugmentedSet:
             settings=[shard.settings for shard in manifest.shards],
             converted=list(dict.fromkeys(one.session for one in manifest.episodes)),
             skipped=[],
+            gates=[shard.quality_gate for shard in manifest.shards],
+            quarantined=[one.index for one in manifest.episodes if one.quarantined],
         )
 
     def _card(self) -> str:

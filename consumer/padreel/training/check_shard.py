@@ -55,6 +55,7 @@ def _log_figures(last: Entry) -> dict[str, Any]:
         "forced_frames": totals.forced,
         "late_events": totals.late,
         "skipped_sessions": totals.skipped_count,
+        "quarantined_episodes": totals.quarantined_count,
         **{f"frame_records_{fate.value}": count for fate, count in totals.accounted.items()},
     }
 

@@ -95,8 +95,13 @@ def info(
     settings: Sequence[Mapping[str, Any]],
     converted: Sequence[str],
     skipped: Sequence[Mapping[str, Any]],
+    gates: Sequence[Any],
+    quarantined: Sequence[int],
 ) -> bytes:
-    """info.json from a shard's. `settings` are the shards': what they do not agree on is left out."""
+    """info.json from a shard's. `settings` and `gates` are the shards': what they do not agree on is left out.
+
+    `quarantined` are the episodes that are in quarantine and entered all the same.
+    """
     content = dict(base)
     content |= {
         "total_episodes": episodes,
@@ -115,6 +120,9 @@ def info(
             "converted_sessions": list(converted),
             "skipped_session_count": len(skipped),
             "skipped_sessions": list(skipped),
+            "quality_gate": gates[0] if gates and all(one == gates[0] for one in gates) else None,
+            "quarantined_episode_count": len(quarantined),
+            "quarantined_episodes": list(quarantined),
         },
     }
     return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False).encode()

@@ -17,6 +17,7 @@ class CommittedEpisode:
     `shard` is the shard's id, `n` the number of the commit, `index` the episode's in its shard. `columns` are the
     scalars of its metadata row. `published_ms` says when its last frame was published, in milliseconds of the epoch.
     `last_ns` is the time of its last row, since the session's first frame; None where the rows have no times.
+    `quarantined`: it was held back when it was committed, and has not been released.
     """
 
     shard: str
@@ -31,6 +32,7 @@ class CommittedEpisode:
     published_ms: int
     last_ns: int | None
     quality: float | None = None
+    quarantined: bool = False
 
     @property
     def session(self) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from padreel.core.action import ActionEncoder, ActionLayoutEntry
+from padreel.core.gate import gate_described
 from padreel.dataset import layout
 from padreel.dataset.layout import DatasetSpec
 from padreel.dataset.root import RootIdentity, read_root
 from padreel.errors import DatasetError
+from padreel.quality_config import load_quality_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def spec_from(identity: RootIdentity, extension: Mapping[str, Any], *, repo_id: 
     """The description that follows from a root's identity and an info.json's extension."""
     entries = tuple(ActionLayoutEntry(**one) for one in extension.get("action_layout", ()))
     slots = NamedSlots(identity.action_names, entries, identity.key_names)
-    settings = extension.get("settings", {})
+    settings, gate = extension.get("settings", {}), extension.get("quality_gate")
     return DatasetSpec(
         repo_id=repo_id,
         schema=identity.schema,
@@ -83,4 +85,5 @@ def spec_from(identity: RootIdentity, extension: Mapping[str, Any], *, repo_id: 
         game_id=identity.game_id,
         class_ids=identity.class_ids,
         profile_name=str(extension.get("profile_name", "")),
+        gate=gate_described(load_quality_config(), gate) if gate else None,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from padreel.dataset import codec
 from padreel.training.record_file import RecordFile
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = Path("export_manifest.json")
 SCHEMA_VERSION: Final = "padreel.v1"
 
@@ -47,6 +48,7 @@ class ManifestShard:
     mean_quality: float | None
     rejected: dict[str, int]  # episodes by why they did not enter
     skipped_sessions: Any  # those that info.json lists
+    quality_gate: Any = field(default=None, metadata=codec.LATER)  # its latest threshold, with range and origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class ManifestEpisode:
     config_hash: str
     quality: float | None
     run: str
+    quarantined: bool = field(default=False, metadata=codec.LATER)  # it entered because it was asked for
 
 
 @dataclass(frozen=True, slots=True)

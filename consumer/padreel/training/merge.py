@@ -15,6 +15,7 @@ from padreel.dataset.commit_log import FORMAT_VERSION as LOG_FORMAT_VERSION
 from padreel.dataset.layout import CAMERA
 from padreel.errors import DatasetError
 from padreel.model import Schema
+from padreel.quality_config import load_quality_config
 from padreel.training import describe
 from padreel.training.build import Build, build_folder, is_taken, open_build
 from padreel.training.checksums import CHECKSUMS, read_checksums
@@ -22,7 +23,7 @@ from padreel.training.episode import CommittedEpisode
 from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Run, encode_manifest, read_manifest
 from padreel.training.plan import Pictures, Plan, Start, plan_merge
-from padreel.training.quality import load_quality_config, scored
+from padreel.training.quality import scored
 from padreel.training.records import episode_records, shard_records
 from padreel.training.selection import Selection, select, session_owners
 from padreel.training.settings import MergeSettings
@@ -107,12 +108,16 @@ def _check_same_schema(output: Path, source: SourceShard) -> None:
 
 
 def _choose(sources: Sequence[SourceShard], settings: MergeSettings, before: Manifest | None) -> Selection:
-    """The episodes that enter: of an update those that the manifest has not seen, in the shards' order."""
-    seen = {one.id: one.committed_episodes for one in before.shards} if before is not None and settings.update else {}
+    """The episodes that enter: of an update those that the manifest has not seen, or saw in quarantine, by shards."""
+    seen = {one.id: one for one in before.shards} if before is not None and settings.update else {}
     candidates: list[CommittedEpisode] = []
     quality = load_quality_config()
     for source in sources:
-        candidates += reversed([scored(source, one, quality) for one in source.episodes(seen.get(source.id, 0))])
+        found: list[CommittedEpisode] = []
+        if (known := seen.get(source.id)) is not None and not settings.include_quarantined:
+            found = source.readmitted(known.commits)
+        found += reversed(list(source.episodes(known.committed_episodes if known is not None else 0)))
+        candidates += [scored(source, one, quality) for one in found]
     owners, twice = session_owners(candidates, before.session_owners() if before is not None and seen else None)
     if twice is not None and not settings.skip_existing:
         episode, owner = twice
@@ -179,6 +184,8 @@ def _write(
         settings=[shard.settings for shard in manifest.shards],
         converted=list(dict.fromkeys(one.session for one in manifest.episodes)),
         skipped=skipped,
+        gates=[shard.quality_gate for shard in manifest.shards],
+        quarantined=[one.index for one in manifest.episodes if one.quarantined],
     )
     game_id = sources[0].extension["game_id"]
     card = describe.card(settings.output.name, game_id, schema, settings.image_stats)

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from padreel.core.quality import EpisodeFigures, Quality, QualityConfig, parse_quality_config, quality_of
+from padreel.core.quality import EpisodeFigures, Quality, QualityConfig, quality_of
 from padreel.dataset import layout
-from padreel.errors import SettingsError
 from padreel.training.episode import CommittedEpisode
 from padreel.training.source import SourceShard
 from padreel.training.write_rows import parse_rows
 
-CONFIG: Final = Path(__file__).resolve().parents[1] / "quality_config.json"
 _COLUMNS: Final = [layout.TIME_NS, layout.PAD_AGE, layout.OBSERVATION, layout.KEYS]
-
-
-def load_quality_config(path: Path = CONFIG) -> QualityConfig:
-    """Read the configuration. Raises SettingsError that names the file and the field."""
-    try:
-        return parse_quality_config(json.loads(path.read_bytes()), str(path))
-    except (OSError, ValueError, AttributeError) as error:
-        raise SettingsError(str(error)) from error
 
 
 def scored(source: SourceShard, episode: CommittedEpisode, config: QualityConfig) -> CommittedEpisode:

@@ -11,7 +11,7 @@ from padreel.dataset import layout
 from padreel.dataset.layout import CAMERA
 from padreel.training.manifest import ManifestEpisode, ManifestShard
 from padreel.training.plan import Plan, Planned
-from padreel.training.selection import Selection
+from padreel.training.selection import Reason, Selection
 from padreel.training.source import SourceShard
 
 
@@ -45,6 +45,7 @@ def _episode(planned: Planned, config_hash: str, fps: int, run: str) -> Manifest
         config_hash=config_hash,
         quality=episode.quality,
         run=run,
+        quarantined=episode.quarantined,
     )
 
 
@@ -75,15 +76,20 @@ def shard_records(
             mean_quality=sum(scores) / len(scores) if scores else None,
             rejected=dict(sorted(rejected.items())),
             skipped_sessions=source.extension.get("skipped_sessions", []),
+            quality_gate=source.extension.get("quality_gate"),
         )
-        records[source.id] = _with(records.get(source.id), fresh)
+        if (known := records.get(source.id)) is not None:
+            judged = (*chosen.kept, *(one for one, _ in chosen.rejected))
+            readmitted = [one for one in judged if one.shard == source.id and one.n < known.commits]
+            fresh = _with(known, fresh, len(readmitted))
+        records[source.id] = fresh
     return tuple(records.values())
 
 
-def _with(before: ManifestShard | None, fresh: ManifestShard) -> ManifestShard:
-    if before is None:
-        return fresh
-    rejected: dict[str, Any] = dict(Counter(before.rejected) + Counter(fresh.rejected))
+def _with(before: ManifestShard, fresh: ManifestShard, readmitted: int) -> ManifestShard:
+    """Both together; so many of those that `before` counts as quarantined are in `fresh`."""
+    counted = Counter(before.rejected) - Counter({Reason.QUARANTINED.value: readmitted})
+    rejected: dict[str, Any] = dict(counted + Counter(fresh.rejected))
     return replace(
         fresh,
         episodes=before.episodes + fresh.episodes,

@@ -45,6 +45,7 @@ COLUMNS: Final[Mapping[str, type]] = {
 class Reason(StrEnum):
     """Why an episode does not enter; the first that applies."""
 
+    QUARANTINED = "quarantined"  # held back when it was committed
     EXISTING = "existing"  # its session came from another shard
     SESSION = "session"
     RIG = "rig"
@@ -70,7 +71,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What to let in; an empty or absent one lets all in.
+    """What to let in; an empty or absent one lets all in that is not in quarantine.
 
     `sessions` are names or keys; `since_ms` milliseconds of the epoch; `min_progress` a share of the session's frames.
     """
@@ -82,6 +83,7 @@ class Filters:
     min_progress: float | None = None
     min_quality: float | None = None
     top_k: int | None = None
+    include_quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,9 @@ def session_owners(
 def _reason(
     episode: CommittedEpisode, filters: Filters, progress: float | None, owners: Mapping[str, str]
 ) -> Reason | None:
+    # First of all: a release then takes it out of no other count than this one's.
+    if episode.quarantined and not filters.include_quarantined:
+        return Reason.QUARANTINED
     if owners.get(episode.session, episode.shard) != episode.shard:
         return Reason.EXISTING
     name = episode.session.rpartition("@")[0]

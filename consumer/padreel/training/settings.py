@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from padreel.errors import SettingsError
 from padreel.settings import Settings, parse_time, setting
@@ -19,6 +19,7 @@ def _parse_names(value: object) -> object:
 
 
 NamesSetting = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+NumbersSetting = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_parse_names)]
 SinceSetting = Annotated[int, BeforeValidator(parse_time)]
 
 
@@ -78,6 +79,9 @@ class MergeSettings(LoadedSettings):
         "Only episodes whose quality is at least this.", None, metavar="0..1", ge=0, le=1
     )
     top_k: int | None = setting("Of all these, only so many, the best by quality.", None, metavar="N", ge=1)
+    include_quarantined: bool = setting(
+        "Also the episodes that the quality gate held back when they were committed.", False
+    )
     skip_existing: bool = setting(
         "Leave out sessions that another shard has brought already, instead of ending with an error.", False
     )
@@ -107,6 +111,7 @@ class MergeSettings(LoadedSettings):
             min_progress=self.min_progress,
             min_quality=self.min_quality,
             top_k=self.top_k,
+            include_quarantined=self.include_quarantined,
         )
 
     def recorded(self) -> dict[str, Any]:
@@ -136,6 +141,29 @@ class RelabelSettings(LoadedSettings):
         """What decides the rows, JSON-able: what the files hold, not what they are called. Raises SettingsError."""
         given = {"action_mapping": self.action_mapping, "game_definition": self.game_definition}
         return {"button_base": self.button_base, **{name: _digest(path) for name, path in given.items()}}
+
+
+class QuarantineListSettings(Settings):
+    """Settings of `padreel quarantine list`."""
+
+    json_output: bool = setting("Print JSON instead of a table.", False, flag="--json", env="PADREEL_JSON")
+
+
+class ReleaseSettings(QuarantineListSettings):
+    """Settings of `padreel quarantine release`."""
+
+    session: NamesSetting = setting(
+        "Release the episodes in quarantine of these sessions, names or keys.", (), metavar="NAME[,...]"
+    )
+    episode: NumbersSetting = setting(
+        "Release the episodes with these indices in the one shard that is named.", (), metavar="INDEX[,...]"
+    )
+
+    @model_validator(mode="after")
+    def _check_what(self) -> Self:
+        if not self.session and not self.episode:
+            raise ValueError("found neither --session nor --episode, expected one that says what to release")
+        return self
 
 
 class PlanSettings(Settings):

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from padreel.dataset import files, layout
 from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry
+from padreel.dataset.entries import was_quarantined
 from padreel.dataset.layout import FILE_KINDS
 from padreel.dataset.projection import EPISODE_COLUMNS
+from padreel.dataset.quarantine import releases
 from padreel.errors import CorruptShardError, DatasetError, FormatVersionError
 from padreel.training.episode import CommittedEpisode
 from padreel.training.manifest import MANIFEST
@@ -48,8 +50,20 @@ class SourceShard:
 
     def episodes(self, first: int = 0) -> Iterator[CommittedEpisode]:
         """The committed episodes from the index `first` on, the latest first. Raises DatasetError, OSError."""
-        for entry in CommitLog(self.path).episodes_back(self.last, first):
-            yield _episode(self, entry)
+        log = CommitLog(self.path)
+        released = set(releases(log, self.last))
+        for entry in log.episodes_back(self.last, first):
+            yield _episode(self, entry, released)
+
+    def readmitted(self, seen: int) -> list[CommittedEpisode]:
+        """The episodes among the first `seen` commits that were released by a later one, in the order of their commits.
+
+        Raises DatasetError, OSError.
+        """
+        log = CommitLog(self.path)
+        released = sorted(n for n in releases(log, self.last, seen) if n < seen)
+        found = [entry for n in released if (entry := log.read(n)) is not None]
+        return [_episode(self, entry, released) for entry in found if entry.episode is not None]
 
     def stats(self, n: int) -> dict[str, dict[str, Any]]:
         """The statistics of commit N's episode, which `episodes` has checked. Raises OSError."""
@@ -175,7 +189,7 @@ def _check_schema(a: SourceShard, b: SourceShard) -> None:
             )
 
 
-def _episode(shard: SourceShard, entry: Entry) -> CommittedEpisode:
+def _episode(shard: SourceShard, entry: Entry, released: Collection[int]) -> CommittedEpisode:
     episode = entry.episode
     assert episode is not None
     if wrong := sorted(episode.columns.keys() ^ _COLUMNS):
@@ -196,6 +210,7 @@ def _episode(shard: SourceShard, entry: Entry) -> CommittedEpisode:
         files=episode.files,
         published_ms=_published_ms(shard, entry),
         last_ns=None if times is None else int(times["max"][0]),
+        quarantined=was_quarantined(entry) and entry.n not in released,
     )
 
 
