@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker
 from tests.session_folders import START_NS, event, write_actions, write_folder
 from tests.training_world import Played, consume, failing, findings, publish
-from tests.video_source import encode, moving_pictures
+from tests.video_source import encode, moving_pictures, write_span
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,19 @@ def test_a_broken_shard_is_named(root: Path, fault: str) -> None:
     found = findings(shard)
     assert {name for name, one in found.items() if one.verdict is not Verdict.PASS} == expected
     assert all(found[name].verdict is Verdict.FAIL for name in expected)
+
+
+def test_what_is_missing_behind_the_last_row_is_no_fault(tmp_path: Path) -> None:
+    """A B-frame was lost: the episode ends before it, and has the picture behind it that its last rows need."""
+    source = encode(moving_pictures(14), gop=6)
+    broker = FakeBroker(1)
+    publish(broker, 0, [Played("session-0@0", "rig-0", source, lost=frozenset({3}))])
+    shard = consume(broker, tmp_path / "root") / shard_folder(0)
+    first = read_episodes(shard)[0]
+    assert (first.end_reason, len(first), len(first.packets)) == ("gap", 1, 3)
+    assert failing(shard, deep=True) == {}
+    write_span(first.video, source, [replace(unit, index=min(1, unit.index)) for unit in source.units[:3]])
+    assert "a picture is shown at frame 1, expected" in failing(shard)["packets"]
 
 
 def test_a_stream_that_contradicts_the_rate_is_a_warning(tmp_path: Path) -> None:

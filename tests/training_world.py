@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,13 +55,17 @@ OTHER_MAPPING = MAPPING.replace("control: south", "control: east").replace("left
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A session of one rig: what it shows, and what the pad does at which frame (x, buttons)."""
+    """A session of one rig: what it shows, and what the pad does at which frame (x, buttons).
+
+    `lost` are the positions, in decode order, of frames that do not arrive.
+    """
 
     key: str
     rig: str
     source: Source
     pad: tuple[tuple[int, float, tuple[int, ...]], ...] = ((0, 0.5, (0,)), (7, -0.25, ()), (9, 1.0, (1,)))
     task: str = ""
+    lost: frozenset[int] = frozenset()
 
 
 def messages(session: Played) -> Iterator[tuple[Topic, bytes]]:
@@ -71,6 +75,8 @@ def messages(session: Played) -> Iterator[tuple[Topic, bytes]]:
         event = gamepad_pb2.GamepadState(monotonic_ns=1 + at * FRAME_NS, axes=[x, -x, -x, x], pressed_buttons=buttons)
         yield Topic.PADS, event.SerializeToString()
     for n, unit in enumerate(source.units):
+        if n in session.lost:
+            continue
         frame = video_pb2.VideoFrame(
             sequence=n,
             frame_index=unit.index,
@@ -96,15 +102,15 @@ def publish(broker: FakeBroker, partition: int, sessions: Sequence[Played]) -> N
                 broker.produce((topic, partition), session.key.encode(), value, 1_700_000_000_000 + at)
 
 
-def consume(broker: FakeBroker, root: Path, **given: Any) -> Path:
-    """Write what the broker has into the shards of `root`, by a consumer with these settings."""
+def consume(broker: FakeBroker, root: Path, codec: str = "h264", **given: Any) -> Path:
+    """Write what the broker has into the shards of `root`; `given` are settings of the consumer."""
     identity = RootIdentity(
         cluster_id="cluster",
         frames_topic="padreel.frames",
         pads_topic="padreel.gamepad",
         partitions=broker.partitions,
         group="padreel",
-        schema=DATASET.schema,
+        schema=replace(DATASET.schema, codec=codec),
         columns=DATASET.columns,
         game_id=DATASET.game_id,
         class_ids=DATASET.class_ids,
@@ -116,7 +122,7 @@ def consume(broker: FakeBroker, root: Path, **given: Any) -> Path:
     async def run() -> None:
         with ThreadPoolExecutor(4) as threads:
             async with asyncio.timeout(300):
-                await Member(broker, root, threads, until="end", **given).consumer.run()
+                await Member(broker, root, threads, until="end", codec=codec, **given).consumer.run()
 
     asyncio.run(run())
     return root

@@ -17,6 +17,7 @@ from padreel.training.merge import Merged, merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import CAMERA, read_episodes
 from tests.fakes import FakeBroker
+from tests.packing_world import WORLDS, pack
 from tests.training_world import Played, as_bytes, check_against_sources, consume, plain_action, publish
 from tests.video_source import encode, moving_pictures
 
@@ -68,6 +69,12 @@ def test_lerobot_reads_every_picture_and_action(lerobot: ModuleType, tmp_path: P
     sessions = {one.key.partition("@")[0] for one, _, _ in expected(merged)}
     assert sessions == ({"session-1", "session-3", "session-4"} if kind == "filtered" else set(SESSIONS))
     check_against_sources(lerobot, merged, expected(merged))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_lerobot_reads_what_was_packed(lerobot: ModuleType, tmp_path: Path, name: str) -> None:
+    packed, rows = pack(WORLDS[name], tmp_path)
+    check_against_sources(lerobot, packed, rows)
 
 
 @pytest.fixture(scope="module", params=["plain", "compact"])

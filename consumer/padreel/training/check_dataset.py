@@ -179,9 +179,13 @@ def _videos(tree: Tree, places: Sequence[Place], findings: list[Finding], *, dee
 def _packets(name: str, packets: Packets, inside: Sequence[Place], tree: Tree) -> list[str]:
     problems, fps = [], tree.fps
     order = sorted(packets.pts)
-    if order != list(range(len(order))):
-        wrong = next(i for i, pts in enumerate(order) if pts != i)
-        problems.append(f"{name}: picture {wrong} is shown at frame {order[wrong]}, expected {wrong}")
+    shown = order[: max(round(place.to_timestamp * fps) for place in inside)]
+    if shown != list(range(len(shown))):
+        wrong = next(i for i, pts in enumerate(shown) if pts != i)
+        problems.append(f"{name}: picture {wrong} is shown at frame {shown[wrong]}, expected {wrong}")
+    elif wrong_at := next((b for a, b in pairwise(order) if a == b or b.denominator != 1), None):
+        # Behind the last row pictures may lie apart: of what was lost there, those that rows were predicted from.
+        problems.append(f"{name}: a picture is shown at frame {wrong_at}, expected whole frames, one picture at each")
     if not packets.keys or not packets.keys[0]:
         problems.append(f"{name}: the first packet is no keyframe")
     if packets.size != tree.size:

@@ -26,10 +26,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What packing has to know of an episode's mp4: its packets, and what must be equal in one file."""
+    """What packing has to know of an episode's mp4: its packets, and what must be equal in one file.
+
+    `may_follow`: it begins with an IDR, so that a decoder forgets the pictures that lie before it.
+    """
 
     packets: int
     form: str
+    may_follow: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ def plan_merge(
     """Place the episodes in the order given, behind what `start` has.
 
     Rows are packed into files of about 100 MB. Videos stay one per episode, unless `pictures` says (by position in
-    `episodes`) what is to be packed: files of about 200 MB, at most 1000 s, of one form.
+    `episodes`) what is to be packed: files of about 200 MB, at most 1000 s, of one form, each mp4 that may not follow
+    another at the beginning of one.
     """
     tasks = list(start.tasks)
     places = {task: i for i, task in enumerate(tasks)}
@@ -91,6 +96,8 @@ def plan_merge(
         else:
             one = pictures[i]
             size = episode.file("video").size
+            if not one.may_follow:
+                videos.end()
             video, first = videos.place(size, one.packets, MAX_PACKED_SECONDS * fps, one.form)
         # In whole frames: times in seconds may not add up exactly.
         begin = first + round(episode.from_timestamp * fps)
@@ -120,6 +127,10 @@ class _Files:
         self._max_bytes = max_bytes
         self._bytes = self._length = 0
         self._form: str | None = None
+
+    def end(self) -> None:
+        """Put nothing more into the last file."""
+        self._form = None
 
     def place(self, size: int, length: int = 0, max_length: int = 0, form: str = "") -> tuple[int, int]:
         """The file's number and what length is in it before."""

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from padreel.core.codecs import check_unit, framing_of
 from padreel.core.h264 import form_of_h264
 from padreel.dataset import files
 from padreel.dataset.remux import SpanWriter, open_span, system_errors
@@ -17,6 +18,9 @@ from padreel.model import Schema, Stream
 from padreel.training.plan import Pictures
 from padreel.training.write_rows import TEMPORARY, publish_file
 from padreel_schemas import capture
+
+if TYPE_CHECKING:
+    from av.packet import Packet
 
 _NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES})
 _ACCESS_UNIT_DELIMITER: Final = 9
@@ -58,13 +62,14 @@ def link_or_copy(source: Path, target: Path, sha256: str) -> bool:
 
 
 def pictures_of(path: Path, schema: Schema) -> Pictures:
-    """What packing has to know of an mp4, from its index alone. Raises CorruptShardError, OSError."""
-    stream, packets = _described(path, schema)
+    """What packing has to know of an mp4, from its index and its first packet. Raises CorruptShardError, OSError."""
+    stream, packets, first = _described(path, schema)
     colours = (stream.color_range, stream.color_space, stream.color_primaries, stream.color_transfer)
     # Parameter sets may differ in one file of H.264, where they can go in band.
     packable = schema.codec == "h264" and form_of_h264(stream.extradata) == _LENGTH_BYTES
     sets = "" if packable else hashlib.sha256(stream.extradata).hexdigest()
-    return Pictures(packets, f"{colours} {sets}")
+    is_idr = check_unit(first, framing_of(stream.codec, stream.extradata)).idr
+    return Pictures(packets, f"{colours} {sets}", may_follow=is_idr)
 
 
 def pack_videos(parts: Sequence[Part], target: Path, schema: Schema) -> None:
@@ -72,7 +77,7 @@ def pack_videos(parts: Sequence[Part], target: Path, schema: Schema) -> None:
 
     Raises CorruptShardError where a part is not what was planned, OSError.
     """
-    streams = [_described(part.path, schema)[0] for part in parts]
+    streams = [_described(part.path, schema).stream for part in parts]
     in_band = any(stream.extradata != streams[0].extradata for stream in streams)
     temporary = target.with_name(target.name + TEMPORARY)
     with files.announced("write", target):
@@ -113,24 +118,53 @@ def with_sets(unit: bytes, sets: bytes) -> bytes:
 
 
 def _append(writer: SpanWriter, part: Part, sets: bytes, schema: Schema) -> None:
-    before = writer.packets
+    positions = _positions(part, schema)
     with system_errors(), open_span(part.path, schema.width, schema.height) as container:
-        for packet in capture.packets_of(container.streams.video[0]):
-            if packet.pts is None or packet.time_base is None:
-                raise CorruptShardError(f"{part.path}: a packet without a time")
-            index = packet.pts * packet.time_base * schema.fps
-            if index.denominator != 1:
-                raise CorruptShardError(f"{part.path}: a packet at {index} frames, expected whole frames")
+        video = container.streams.video[0]
+        framing = framing_of(schema.codec, bytes(video.codec_context.extradata or b""))
+        for packet in capture.packets_of(video):
             unit = bytes(packet)
-            if packet.is_keyframe and sets:
-                unit = with_sets(unit, sets)
-            writer.append(part.first_picture + int(index), packet.is_keyframe, unit)
-    if writer.packets - before != part.packets:
-        raise CorruptShardError(f"{part.path}: {writer.packets - before} packets, expected {part.packets}")
+            # As in the part: a demuxer takes pictures of open GOPs for keys, an IDR with leading pictures is none.
+            is_key = not writer.packets or (packet.is_keyframe and check_unit(unit, framing).idr)
+            position = part.first_picture + positions[_index(packet, part.path, schema.fps)]
+            writer.append(position, is_key, with_sets(unit, sets) if is_key and sets else unit)
 
 
-def _described(path: Path, schema: Schema) -> tuple[Stream, int]:
-    """How the pictures of an mp4 are encoded, and how many packets it has."""
+def _positions(part: Part, schema: Schema) -> dict[int, int]:
+    """How many pictures of a part are shown before each, by the frame at which it is shown.
+
+    These are the same but behind the episode's last row, where a picture was lost. Others that are shown after it are
+    there, because rows were predicted from them; they move up, or they would lie among the next part's.
+    """
+    with system_errors(), open_span(part.path, schema.width, schema.height) as container:
+        frames = [_index(packet, part.path, schema.fps) for packet in capture.packets_of(container.streams.video[0])]
+    if len(frames) != part.packets:
+        raise CorruptShardError(f"{part.path}: {len(frames)} packets, expected {part.packets}")
+    found = {frame: position for position, frame in enumerate(sorted(frames))}
+    if len(found) < len(frames):
+        raise CorruptShardError(f"{part.path}: two pictures are shown at one time")
+    return found
+
+
+def _index(packet: Packet, path: Path, fps: int) -> int:
+    """The frame at which a packet's picture is shown."""
+    if packet.pts is None or packet.time_base is None:
+        raise CorruptShardError(f"{path}: a packet without a time")
+    index = packet.pts * packet.time_base * fps
+    if index.denominator != 1:
+        raise CorruptShardError(f"{path}: a packet at {index} frames, expected whole frames")
+    return int(index)
+
+
+class _Described(NamedTuple):
+    """How the pictures of an mp4 are encoded, how many packets it has, and the first."""
+
+    stream: Stream
+    packets: int
+    first: bytes
+
+
+def _described(path: Path, schema: Schema) -> _Described:
     with system_errors(), open_span(path, schema.width, schema.height) as container:
         if not container.streams.video:
             raise CorruptShardError(f"{path}: no video stream")
@@ -138,5 +172,6 @@ def _described(path: Path, schema: Schema) -> tuple[Stream, int]:
         context, packets = video.codec_context, video.frames
         extradata = bytes(context.extradata or b"")
         colours = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+        first = next(capture.packets_of(video), None)
     stream = Stream(schema.codec, schema.width, schema.height, schema.fps, extradata, *map(int, colours))
-    return stream, packets
+    return _Described(stream, packets, b"" if first is None else bytes(first))
