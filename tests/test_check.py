@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,23 @@ def test_repair_makes_lerobot_s_files_anew(root: Path, made: Path, fault: str) -
         assert (shard / name).read_bytes() == (original / name).read_bytes(), name
     mended, whole = (json.loads((one / layout.INFO).read_text()) for one in (shard, original))
     assert mended == whole
+
+
+def test_repair_leaves_its_run_its_settings_and_a_list(root: Path) -> None:
+    shard = root / shard_folder(0)
+    (shard / layout.INFO).unlink()
+    assert CliRunner().invoke(cli, ["check", str(shard), "--repair"]).exit_code == 0
+    (path,) = (shard / "runs").glob("*.json")
+    told = json.loads(path.read_text())
+    assert (told["run"], told["command"], told["settings"]["repair"]) == (path.stem, "check --repair", True)
+    assert (told["episodes"], told["frames"], told["not_restored"]) == (3, 42, [])
+    claim = CommitLog(shard).read(told["claim"])
+    assert claim is not None
+    assert told["run"][:8] in claim.writer
+    listed = path.with_suffix(".sha256")
+    files = [one for one in shard.rglob("*") if one.is_file() and one.parent.name not in ("commits", "runs")]
+    assert len(listed.read_text().splitlines()) == len(files)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", listed], cwd=shard, check=True)
 
 
 def test_repair_rewrites_every_episodes_file(

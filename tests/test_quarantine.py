@@ -149,7 +149,15 @@ def test_a_release_is_a_commit_and_touches_no_episode(tmp_path: Path) -> None:
     after = snapshot(path)
     changed = {name for name in after if after[name] != before.get(name)}
     projection = {"meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes/chunk-000/file-000.parquet"}
-    assert changed == projection | {f"commits/{last.n - 1}.json", f"commits/{last.n}.json"}
+    told = {name for name in changed if name.startswith("runs/")}
+    assert changed - told == projection | {f"commits/{last.n - 1}.json", f"commits/{last.n}.json"}
+    run = json.loads((path / next(name for name in told if name.endswith(".json"))).read_bytes())
+    assert (run["command"], run["settings"], run["released"]) == (
+        "quarantine release",
+        {"session": ["session-3"], "episode": []},
+        [4],
+    )
+    assert {f"runs/{run['run']}.json", f"runs/{run['run']}.sha256"} == told
     for name in projection - {"meta/info.json"}:
         assert after[name][2] == before[name][2], name
     assert len(read_shard(path).sessions) == 5
@@ -210,10 +218,10 @@ def test_a_repair_keeps_gate_and_quarantine(tmp_path: Path) -> None:
     release_held([path], [], [1])
     info = json.loads((path / layout.INFO).read_text())
     (path / layout.STATS).unlink()
-    assert repair(path) == []
+    assert repair(path, "run", {}) == []
     assert json.loads((path / layout.INFO).read_text()) == info
     (path / layout.INFO).unlink()
-    assert len(repair(path)) == 1  # the gate is lost with the settings, what was judged is not
+    assert len(repair(path, "run", {})) == 1  # the gate is lost with the settings, what was judged is not
     assert said(path) == (1, [3])
     assert held(path) == [3]
 
@@ -388,7 +396,7 @@ def test_list_says_what_is_held_back_and_why_and_writes_nothing(tmp_path: Path) 
 def test_release_says_what_it_did(tmp_path: Path) -> None:
     path = make(tmp_path)
     code, text = run("release", str(tmp_path), "--session", "session-1,session-3@3")
-    assert (code, len(text.splitlines())) == (0, 2)
+    assert (code, text.count("is released")) == (0, 2)
     assert "episode 1 of session-1@1 is released" in text
     assert held(path) == []
     assert run("list", str(tmp_path)) == (0, "0 episodes in quarantine\n")

@@ -77,10 +77,12 @@ def convert(**values: object) -> None:
 
         watched = watch(settings, log_episode, until_signal())
         counts = len(watched.converted), len(watched.skipped), watched.episodes, watched.frames
+        where = f"{settings.output_root}"
     else:
         result = convert_folder(settings, log_episode)
         counts = len(result.converted_sessions), len(result.skipped_sessions), result.episodes, result.frames
-    click.echo("{} sessions converted, {} skipped: {} episodes, {} frames in {}".format(*counts, settings.output_root))
+        where = f"{settings.output_root}, run {result.run}"
+    click.echo("{} sessions converted, {} skipped: {} episodes, {} frames in {}".format(*counts, where))
 
 
 @cli.command()

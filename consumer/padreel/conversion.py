@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from uuid import uuid4
 
 import structlog
 
@@ -74,13 +73,16 @@ def key_of(recording: Recording) -> bytes:
     return session_key(recording.name, digest.hexdigest()[:16])
 
 
-def open_output(output_root: Path, spec: DatasetSpec) -> Shard:
-    """Make the root this dataset's, or see that it is, and open its one shard. Raises DatasetError, OSError."""
+def open_output(output_root: Path, spec: DatasetSpec, run: str) -> Shard:
+    """Make the root this dataset's, or see that it is, and open its one shard.
+
+    Its commits name the run by the first eight digits. Raises DatasetError, OSError.
+    """
     open_root(output_root, identity_of(spec))
     return Shard.open(
         output_root,
         dataset=spec,
-        writer=f"convert-{uuid4().hex[:8]}",
+        writer=f"convert-{run[:8]}",
         group="",
         cluster_id="",
         frames_topic="",

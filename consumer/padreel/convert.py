@@ -7,10 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from padreel.conversion import Conversion, Outcome, check, key_of, open_output, refuse_filled, schema_of
 from padreel.core.action import ActionMappingProfile, GameDefinition
 from padreel.dataset.committed import Committed
+from padreel.dataset.runs import record_run
 from padreel.dataset.spec import log_gate, spec_of
 from padreel.errors import InputError
 from padreel.options import load
@@ -60,7 +62,8 @@ class ConvertedDataset:
 class ConversionResult:
     """What became of the sessions, by name in the order of the folders; of those that were skipped, why.
 
-    A session of which only a part could be used is in both. The dataset and its figures take no part in equality.
+    A session of which only a part could be used is in both. The dataset, its figures and `run`, by which the folder
+    `runs` of the dataset names this conversion, take no part in equality.
     """
 
     converted_sessions: tuple[str, ...] = ()
@@ -68,6 +71,7 @@ class ConversionResult:
     dataset: ConvertedDataset | None = field(default=None, compare=False, repr=False)
     episodes: int = field(default=0, compare=False)
     frames: int = field(default=0, compare=False)
+    run: str = field(default="", compare=False)
 
 
 def convert_sessions(
@@ -145,7 +149,8 @@ def run(
     schema = schema_of(valid[0][0])
     spec = spec_of(settings, schema, game, profile, source)
     refuse_filled(settings.output_root)
-    with closing(open_output(settings.output_root, spec)) as shard:
+    run_id = uuid4().hex
+    with closing(open_output(settings.output_root, spec, run_id)) as shard:
         conversion = Conversion(settings, spec, shard, outcome, on_episode)
         for recording, key in valid:
             if schema_of(recording) == schema:
@@ -157,12 +162,15 @@ def run(
         totals = shard.totals
         if not totals.episodes:
             raise InputError(f"--session-root: {settings.session_root}: no frame is left: {_reasons(outcome)}")
+        told = settings.model_dump(mode="json")
+        record_run(settings.output_root, run_id, "convert", told, shard.claim)
     return ConversionResult(
         tuple(outcome.converted),
         _by_session(outcome),
         ConvertedDataset(settings.output_root, settings.repo_id),
         totals.episodes,
         totals.rows,
+        run_id,
     )
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
@@ -261,7 +262,7 @@ class _Watch:
     def _open(self, schema: Schema) -> None:
         settings = self._settings
         spec = dataset_spec(settings, schema)
-        self._shard = open_output(settings.output_root, spec)
+        self._shard = open_output(settings.output_root, spec, uuid4().hex)
         self._schema = schema
         self._history = read_history(settings.output_root)
         conversion = Conversion(settings, spec, self._shard, self._history.outcome, self._on_episode)

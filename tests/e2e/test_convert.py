@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import struct
+import subprocess
 from bisect import bisect_right
 from fractions import Fraction
 from pathlib import Path
@@ -252,8 +254,18 @@ def test_the_same_folder_gives_the_same_bytes(recordings: Path, tmp_path: Path) 
     for name in ("a", "b"):
         convert(recordings, tmp_path / name)
     for path in sorted((tmp_path / "a").rglob("*.*")):
-        if path.parent.name != "commits" and path.is_file():
+        if path.parent.name not in ("commits", "runs") and path.is_file():
             assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path
+
+
+def test_what_it_did_is_written_beside_what_it_made(recordings: Path, tmp_path: Path) -> None:
+    result = convert(recordings, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "runs" / f"{result.run}.json").read_text())
+    assert (told["command"], told["episodes"], told["frames"]) == ("convert", result.episodes, result.frames)
+    assert told["settings"]["task"] == "Win the match"
+    listed = tmp_path / "out" / "runs" / f"{result.run}.sha256"
+    assert len(listed.read_text().splitlines()) == 3 * result.episodes + 5  # README, info, stats, tasks, episodes
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", listed], cwd=tmp_path / "out", check=True)
 
 
 def test_a_folder_with_nothing_to_convert_says_why(recordings: Path, tmp_path: Path) -> None:

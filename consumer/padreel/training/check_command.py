@@ -38,8 +38,8 @@ def _repair_all(path: Path, settings: CheckSettings) -> None:
     shards = [one for one, kind in folders(path) if kind == "shard"]
     if not shards:
         raise DatasetError(f"{path}: --repair: found no shard, expected a folder with a commit log in it")
-    run = uuid4().hex
+    run, told = uuid4().hex, settings.model_dump(mode="json")
     for shard in shards:
-        _log.info("repairing", run=run, shard=str(shard), settings=settings.model_dump(mode="json"))
-        for left in repair(shard):
+        _log.info("repairing", run=run, shard=str(shard), settings=told)
+        for left in repair(shard, run, told):
             _log.warning("not restored", run=run, detail=left)

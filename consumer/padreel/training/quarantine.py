@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import structlog
 
 from padreel.dataset.commit_log import CommitLog, Entry
 from padreel.dataset.quarantine import held_back, release
+from padreel.dataset.runs import record_run
 from padreel.errors import DatasetError, SettingsError
 from padreel.training.settings import QuarantineListSettings, ReleaseSettings
 from padreel.training.source import find_shards
@@ -47,7 +50,8 @@ def release_held(roots: Sequence[Path], sessions: Collection[str], episodes: Col
     """Release the episodes in quarantine of `sessions` (names or keys), or with these indices in the one shard there.
 
     A consumer that has such a shard is fenced and takes it again. Raises SettingsError where one that is asked for is
-    not in quarantine (nothing is released then), DatasetError, OSError: doing it again releases the rest.
+    not in quarantine (nothing is released then), DatasetError, OSError: doing it again releases the rest. What was done
+    is told in the folder `runs` of each shard.
     """
     paths = find_shards(roots)
     if episodes and len(paths) > 1:
@@ -59,6 +63,7 @@ def release_held(roots: Sequence[Path], sessions: Collection[str], episodes: Col
     if unknown := sorted(set(sessions) - {name for one in everything for name in _names(one)}):
         raise SettingsError(f"--session: {', '.join(unknown)}: no episode of it is in quarantine")
     released: list[HeldEpisode] = []
+    run, told = uuid4().hex, {"session": sorted(sessions), "episode": sorted(episodes)}
     for path in paths:
         asked = {
             one.commit
@@ -66,17 +71,21 @@ def release_held(roots: Sequence[Path], sessions: Collection[str], episodes: Col
             if one.episode in episodes or not _names(one).isdisjoint(sessions)
         }
         if asked:
-            released += _release(path, held[path][-1], asked)
+            _log.info("releasing", run=run, shard=str(path), commits=sorted(asked), settings=told)
+            released += _release(path, held[path][-1], asked, run, told)
     return released
 
 
-def _release(path: Path, latest: Entry, commits: Collection[int]) -> Iterator[HeldEpisode]:
-    taken, lost = take(path, latest.source, "release")
+def _release(
+    path: Path, latest: Entry, commits: Collection[int], run: str, told: Mapping[str, Any]
+) -> list[HeldEpisode]:
+    taken, lost = take(path, latest.source, "release", run)
     with closing(taken):
-        for entry in release(taken, lambda entry: entry.n in commits):
-            yield _described(path, entry)
+        found = [_described(path, entry) for entry in release(taken, lambda entry: entry.n in commits)]
+        record_run(path, run, "quarantine release", told, taken.claim, released=[one.commit for one in found])
     for problem in lost:
-        _log.warning("not all of info.json could be written again", detail=problem)
+        _log.warning("not all of info.json could be written again", run=run, detail=problem)
+    return found
 
 
 def _held(path: Path) -> list[Entry]:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from uuid import uuid4
 
 from padreel.dataset.commit_log import Source
 from padreel.dataset.shard import Shard
 from padreel.training.known import known_spec
 
 
-def take(shard: Path, source: Source, purpose: str) -> tuple[Shard, list[str]]:
+def take(shard: Path, source: Source, purpose: str, run: str) -> tuple[Shard, list[str]]:
     """Open a shard to write, and say in words what of its info.json is lost; `source` is its last commit's.
 
-    A consumer that has the shard is fenced and takes it again. Raises DatasetError, OSError.
+    The claim names the `purpose` and the `run`. A consumer that has the shard is fenced and takes it again. Raises
+    DatasetError, OSError.
     """
     spec, is_all = known_spec(shard)
     taken = Shard.open(
         shard,
         dataset=spec,
-        writer=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}-{purpose}",
+        writer=f"{socket.gethostname()}-{os.getpid()}-{run[:8]}-{purpose}",
         group=source.group,
         cluster_id=source.cluster_id,
         frames_topic=source.frames_topic,
