@@ -15,11 +15,12 @@ from padreel.__main__ import cli
 from padreel.dataset import layout
 from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
+from padreel.training.build import build_folder
 from padreel.training.report import Verdict
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
 from tests.test_merge import SESSIONS, numbers, run, two_partitions, verdicts
-from tests.training_world import consume, publish
+from tests.training_world import consume, files_of_at_most, publish
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,59 @@ def test_without_hard_links_videos_are_copied_and_compared(
     with pytest.raises(DatasetError, match=r"file-\d+\.mp4: found sha256"):
         run([root], tmp_path / "two")
     assert not (tmp_path / "two").exists()
+
+
+# ---- what an update adds to -----------------------------------------------------------------------------------
+
+OUTPUT: dict[str, tuple[Any, str]] = {
+    "torn episodes": (
+        lambda out: _tear(next(out.glob("meta/episodes/*/*.parquet"))),
+        r"file-000\.parquet: found sha256",
+    ),
+    "no episodes": (lambda out: next(out.glob("meta/episodes/*/*.parquet")).unlink(), r"file-000\.parquet: missing"),
+    "torn statistics": (lambda out: _tear(out / layout.STATS), r"stats\.json: found sha256"),
+    "a torn info": (lambda out: _tear(out / layout.INFO), r"info\.json: found sha256"),
+    "a torn list": (lambda out: _tear(out / "checksums.sha256"), r"checksums\.sha256: line \d+ is cut short"),
+    "a torn manifest": (lambda out: _tear(out / "export_manifest.json"), r"export_manifest\.json: no manifest"),
+    "a newer manifest": (lambda out: _edit(out / "export_manifest.json", format_version=99), "newer than"),
+}
+
+
+@pytest.mark.parametrize("fault", OUTPUT)
+def test_a_broken_output_is_not_added_to(root: Path, tmp_path: Path, fault: str) -> None:
+    run([root], tmp_path / "out")
+    broker = FakeBroker(1)
+    publish(broker, 0, [SESSIONS[4]])
+    consume(broker, tmp_path / "more")
+    breaking, message = OUTPUT[fault]
+    breaking(tmp_path / "out")
+    before = snapshot(tmp_path)
+    result = CliRunner().invoke(
+        cli, ["merge", str(root), str(tmp_path / "more"), "--output", str(tmp_path / "out"), "--update"]
+    )
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit), (result.output, result.exception)
+    assert re.search(message, result.output), result.output
+    after = {name: found for name, found in snapshot(tmp_path).items() if ".padreel-build" not in name}
+    assert after == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--compact"], ["--update"]], ids=str)
+@pytest.mark.parametrize("size", [100, 4_000, 10_000])
+def test_a_disk_that_takes_no_more(root: Path, tmp_path: Path, flags: list[str], size: int) -> None:
+    out = tmp_path / "out"
+    roots = [str(root)]
+    if flags == ["--update"]:
+        run([root], out)
+        broker = FakeBroker(1)
+        publish(broker, 0, SESSIONS[4:])
+        roots.append(str(consume(broker, tmp_path / "more")))
+    before = snapshot(tmp_path)
+    with files_of_at_most(size):
+        result = CliRunner().invoke(cli, ["merge", *roots, "--output", str(out), *flags])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit), (result.output, result.exception)
+    assert "File too large; the sources are untouched, and the same command goes on" in result.output
+    after = {name: found for name, found in snapshot(tmp_path).items() if ".padreel-build" not in name}
+    assert after == before
+    assert CliRunner().invoke(cli, ["merge", *roots, "--output", str(out), *flags]).exit_code == 0
+    assert verdicts(out) == {Verdict.PASS}
+    assert not build_folder(out).exists()

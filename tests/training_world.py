@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import resource
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -173,6 +175,17 @@ def as_bytes(picture: Any) -> NDArray[np.uint8]:
     """(3, h, w) floats in [0, 1] as (h, w, 3) bytes."""
     pixels: NDArray[np.uint8] = np.rint(np.moveaxis(picture.numpy(), 0, 2) * 255).astype(np.uint8)
     return pixels
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """What a full disk does, without one: no file of this process may grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def episodes_of(root: Path) -> list[ReadEpisode]:

@@ -18,7 +18,7 @@ from padreel.model import Schema
 from padreel.quality_config import load_quality_config
 from padreel.training import describe
 from padreel.training.build import Build, build_folder, is_taken, open_build
-from padreel.training.checksums import CHECKSUMS, read_checksums
+from padreel.training.checksums import CHECKSUMS, check_listed, read_checksums
 from padreel.training.episode import CommittedEpisode
 from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Run, encode_manifest, read_manifest
@@ -58,6 +58,8 @@ def merge(roots: Sequence[Path], settings: MergeSettings, tell: Tell) -> Merged:
             _log.info("an interrupted update is complete now", output=str(output))
         before = read_manifest(output) if files.exists(output) else None
         _check_output(output, before, settings)
+        if before is not None:
+            check_listed(output, read_checksums(output / CHECKSUMS), ("meta/",))
         paths = [path for path in find_shards(roots) if build_folder(output) not in path.parents and path != output]
         sources = open_sources(paths)
         if not sources:

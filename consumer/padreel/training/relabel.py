@@ -21,17 +21,17 @@ from padreel.errors import CorruptShardError, DatasetError
 from padreel.profiles import load_action_mapping_profile, load_game_definition
 from padreel.training import describe
 from padreel.training.build import Build, is_taken, open_build, update_is_interrupted
-from padreel.training.checksums import CHECKSUMS, read_checksums
+from padreel.training.checksums import CHECKSUMS, check_listed, read_checksums
 from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, Manifest, Run, encode_manifest, read_manifest
 from padreel.training.merge import schema_of
 from padreel.training.relabel_rows import relabel_rows, split_events
 from padreel.training.settings import RelabelSettings
 from padreel.training.source import digest_of
-from padreel.training.tree import episode_files, read_schema, read_table
+from padreel.training.tree import episode_files, read_info, read_schema, read_table
 from padreel.training.write_rows import write_table_file
 from padreel.training.write_tree import Tell
-from padreel.training.write_videos import link_or_copy
+from padreel.training.write_videos import check_whole, link_or_copy
 from padreel.version import __version__
 
 _log = structlog.get_logger("padreel.relabel")
@@ -58,7 +58,8 @@ def relabel(source: Path, settings: RelabelSettings, tell: Tell, named: Path | N
         raise DatasetError(f"{source}: found no {MANIFEST}, expected a dataset that `padreel merge` has made")
     if update_is_interrupted(source):
         raise DatasetError(f"{source}: an update was interrupted: run `padreel merge --update` again first")
-    info = json.loads((source / layout.INFO).read_bytes())
+    listed = _listed(source, before)
+    info = read_info(source)
     spec = _spec(source, info, settings)
     episodes = [[one.shard, one.commit, one.sha256] for one in before.episodes]
     recorded = {**settings.recorded(), "episodes": digest_of(episodes)}
@@ -73,8 +74,24 @@ def relabel(source: Path, settings: RelabelSettings, tell: Tell, named: Path | N
             )
         build.begin(digest_of({"version": __version__, "settings": recorded}))
         _log.info("relabelling", run=build.run, source=str(source), settings=settings.resolved())
-        manifest = _Writer(source, build, spec, info, tell).write(before, recorded, settings, named or source)
+        manifest = _Writer(source, build, spec, info, listed, tell).write(before, recorded, settings, named or source)
     return RelabelledSet("created", manifest)
+
+
+def _listed(source: Path, before: Manifest) -> dict[str, str]:
+    """The source's list of sha256, with what is read of the source compared to it; videos are looked at as they go.
+
+    Raises DatasetError where a file is another than was written, OSError.
+    """
+    listed = read_checksums(source / CHECKSUMS)
+    counts = [sum(name.startswith(top) for name in listed) for top in ("videos/", "gamepad/")]
+    if counts != [before.videos, before.total_episodes]:
+        raise DatasetError(
+            f"{source / CHECKSUMS}: lists {counts[0]} videos and {counts[1]} gamepad files, expected {before.videos} "
+            f"and {before.total_episodes} by {MANIFEST}; restore it, or merge anew"
+        )
+    check_listed(source, listed, ("data/", "meta/"))
+    return listed
 
 
 def _spec(source: Path, info: Mapping[str, Any], settings: RelabelSettings) -> DatasetSpec:
@@ -120,10 +137,18 @@ def _known_game(source: Path, game_info: Mapping[str, Any]) -> GameDefinition:
 class _Writer:
     """Writes the relabelled dataset into a build folder; what is complete there already is left as it is."""
 
-    def __init__(self, source: Path, build: Build, spec: DatasetSpec, info: Mapping[str, Any], tell: Tell) -> None:
+    def __init__(
+        self,
+        source: Path,
+        build: Build,
+        spec: DatasetSpec,
+        info: Mapping[str, Any],
+        listed: Mapping[str, str],
+        tell: Tell,
+    ) -> None:
         self._source, self._build, self._spec, self._info, self._tell = source, build, spec, info, tell
         self._base = int(info["extensions"]["game_converter"].get("settings", {}).get("button_base", 0))
-        self._listed = read_checksums(source / CHECKSUMS)
+        self._listed = listed
 
     def write(self, before: Manifest, recorded: Mapping[str, Any], settings: RelabelSettings, named: Path) -> Manifest:
         """Write it all and give it its name. Raises CorruptShardError, OSError."""
@@ -131,6 +156,7 @@ class _Writer:
         self._build.make_parents({Path(name) for name in (*self._listed, *kept)})
         for i, name in enumerate(kept, 1):
             if not self._build.has(Path(name)):
+                check_whole(self._source / name)
                 link_or_copy(self._source / name, self._build.tree / name, self._listed[name])
             self._build.digests[name] = self._listed[name]
             self._tell("videos", i, len(kept))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from padreel.dataset import layout
 from padreel.dataset.layout import CAMERA
+from padreel.errors import DatasetError
 
 # The columns that checks look at. The statistics are many and are not among them.
 PLACES = (
@@ -29,7 +30,7 @@ PLACES = (
 )
 
 
-class TreeError(Exception):
+class TreeError(DatasetError):
     """A descriptive file that LeRobot could not use; names it and says what is wrong."""
 
 

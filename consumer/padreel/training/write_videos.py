@@ -26,6 +26,7 @@ _NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNO
 _ACCESS_UNIT_DELIMITER: Final = 9
 _LENGTH_BYTES: Final = 4
 _CHUNK: Final = 2**20
+_BOX_HEAD: Final = 8  # bytes: its length and its type
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,29 @@ def link_or_copy(source: Path, target: Path, sha256: str) -> bool:
         raise CorruptShardError(f"{source}: found sha256 {digest.hexdigest()}, expected {sha256}; restore it")
     publish_file(temporary, target)
     return False
+
+
+def check_whole(path: Path) -> None:
+    """Raises CorruptShardError where a file is gone, or where an mp4 does not end with one of its boxes; OSError.
+
+    Nearly nothing of it is read: that is no proof against damage inside it, which a digest would be.
+    """
+    size = files.size_of(path)
+    if size is None:
+        raise CorruptShardError(f"{path}: missing; restore it from a copy")
+    if path.suffix != ".mp4":
+        return
+    at = 0
+    with path.open("rb") as file:
+        while 0 <= at < size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:], "big")
+            at = at + length if length >= _BOX_HEAD else -1
+    if at != size:
+        raise CorruptShardError(f"{path}: {size} bytes, where none of its boxes ends; restore it from a copy")
 
 
 def pictures_of(path: Path, schema: Schema) -> Pictures:
