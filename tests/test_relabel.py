@@ -34,7 +34,7 @@ from padreel.training.settings import MergeSettings, RelabelSettings
 from tests.commands import start
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker
-from tests.shard_world import snapshot
+from tests.shard_world import Crash, snapshot
 from tests.training_world import (
     GAME,
     MAPPING,
@@ -240,6 +240,21 @@ def test_the_real_recordings_give_the_same_bytes(recordings: Path, tmp_path: Pat
     mapping = {"action_mapping": recordings / "melee-action-mapping.yaml", "output": tmp_path / "out"}
     relabel_any(tmp_path / "merged", load(RelabelSettings, mapping), nothing)
     assert contents(tmp_path / "out") == contents(tmp_path / "merged")
+
+
+def test_killed_while_it_removes_what_it_merged(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove_a_file_and_die(folder: Path) -> None:
+        (folder / "export_manifest.json").unlink()
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", remove_a_file_and_die)
+        with pytest.raises(Crash):
+            relabel(made, "root", tmp_path / "out", "other")
+    whole = contents(tmp_path / "out")
+    assert relabel(made, "root", tmp_path / "out", "other").outcome == "unchanged"
+    assert contents(tmp_path / "out") == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.lerobot

@@ -144,6 +144,7 @@ def test_an_output_that_exists_is_not_touched(world: Path) -> None:
         assert result.exit_code == 1
         assert "found something else there, expected nothing" in result.output
         assert [path.name for path in out.iterdir()] == ["mine.txt"]
+        assert sorted(path.name for path in world.parent.iterdir()) == ["out", "world"]
     shutil.rmtree(out)
     assert relabel(world, "merged").exit_code == 0
     (world / "another.yaml").write_text(MAPPING)

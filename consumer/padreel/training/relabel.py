@@ -64,18 +64,30 @@ def relabel(source: Path, settings: RelabelSettings, tell: Tell, named: Path | N
     episodes = [[one.shard, one.commit, one.sha256] for one in before.episodes]
     recorded = {**settings.recorded(), "episodes": digest_of(episodes)}
     with open_build(settings.output) as build:
-        there = read_manifest(settings.output) if files.exists(settings.output) else None
-        if there is not None and there.command == "relabel" and there.config_hash == digest_of(recorded):
+        there = refuse_taken(settings.output)
+        if there is not None:
+            if there.config_hash != digest_of(recorded):
+                raise _taken(settings.output)
             build.clear()  # a run that died at its last step has left something
             return RelabelledSet("unchanged", there)
-        if is_taken(settings.output):
-            raise DatasetError(
-                f"--output: {settings.output}: found something else there, expected nothing; name another"
-            )
         build.begin(digest_of({"version": __version__, "settings": recorded}))
         _log.info("relabelling", run=build.run, source=str(source), settings=settings.resolved())
         manifest = _Writer(source, build, spec, info, listed, tell).write(before, recorded, settings, named or source)
     return RelabelledSet("created", manifest)
+
+
+def refuse_taken(output: Path) -> Manifest | None:
+    """What a relabelling has made of the output. Raises DatasetError where something else is there, OSError."""
+    there = read_manifest(output) if files.exists(output) else None
+    if there is not None and there.command == "relabel":
+        return there
+    if is_taken(output):
+        raise _taken(output)
+    return None
+
+
+def _taken(output: Path) -> DatasetError:
+    return DatasetError(f"--output: {output}: found something else there, expected nothing; name another")
 
 
 def _listed(source: Path, before: Manifest) -> dict[str, str]:

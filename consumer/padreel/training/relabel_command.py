@@ -13,7 +13,7 @@ from padreel.options import load
 from padreel.training.manifest import MANIFEST
 from padreel.training.merge import merge
 from padreel.training.merge_command import progress, system_errors
-from padreel.training.relabel import RelabelledSet, relabel
+from padreel.training.relabel import RelabelledSet, refuse_taken, relabel
 from padreel.training.settings import MergeSettings, RelabelSettings
 from padreel.training.write_tree import Tell
 
@@ -40,8 +40,13 @@ def relabel_any(path: Path, settings: RelabelSettings, tell: Tell) -> Relabelled
         raise DatasetError(f"{path}: is no folder; expected a merged dataset, a shard or an output root")
     if (path / MANIFEST).exists():
         return relabel(path, settings, tell)
+    refuse_taken(settings.output)  # before all is merged
     between = settings.output.parent / f".{settings.output.name}.padreel-merged"
+    gone = between.with_name(f"{between.name}-gone")  # so that no run takes what is half removed for a dataset
+    if files.exists(gone):
+        shutil.rmtree(gone)
     merge([path], load(MergeSettings, {"output": between, "update": files.exists(between)}), tell)
     made = relabel(between, settings, tell, path)
-    shutil.rmtree(between)
+    files.rename(between, gone)
+    shutil.rmtree(gone)
     return made
