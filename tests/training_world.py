@@ -65,7 +65,7 @@ class Played:
     key: str
     rig: str
     source: Source
-    pad: tuple[tuple[int, float, tuple[int, ...]], ...] = ((0, 0.5, (0,)), (7, -0.25, ()), (9, 1.0, (1,)))
+    pad: tuple[tuple[float, float, tuple[int, ...]], ...] = ((0, 0.5, (0,)), (7, -0.25, ()), (9, 1.0, (1,)))
     task: str = ""
     lost: frozenset[int] = frozenset()
 
@@ -74,7 +74,9 @@ def messages(session: Played) -> Iterator[tuple[Topic, bytes]]:
     """Its records in the order of publishing."""
     source, rows = session.source, len(session.source.units)
     for at, x, buttons in session.pad:
-        event = gamepad_pb2.GamepadState(monotonic_ns=1 + at * FRAME_NS, axes=[x, -x, -x, x], pressed_buttons=buttons)
+        event = gamepad_pb2.GamepadState(
+            monotonic_ns=1 + round(at * FRAME_NS), axes=[x, -x, -x, x], pressed_buttons=buttons
+        )
         yield Topic.PADS, event.SerializeToString()
     for n, unit in enumerate(source.units):
         if n in session.lost:
