@@ -19,10 +19,15 @@ from numpy.typing import NDArray
 
 from deploy.local.broker import cache_folder
 from padreel import convert_sessions, load_action_mapping_profile, load_game_definition
+from padreel.options import load
+from padreel.training.relabel import relabel
+from padreel.training.settings import RelabelSettings
 from tests.conftest import TopicNames
 from tests.e2e.processes import Rig, consumer
 from tests.e2e.streams import demo_flags, messages, publish, streams
+from tests.e2e.test_training_sets import make
 from tests.session_folders import write_folder
+from tests.training_world import OTHER_MAPPING
 
 DEMO = Path(__file__).resolve().parents[2] / "deploy" / "demo"
 LENGTHS = (20, 30, 25)  # rows of the three episodes
@@ -182,6 +187,19 @@ def test_the_doctors_accept_a_live_shard(broker: str, topics: TopicNames, tmp_pa
         publish(broker, messages(topics, made[2], since=45))
         running.await_episodes(3)
         check_accepted(tmp_path / "partition-00000")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("relabelled", [False, True], ids=["merged", "relabelled"])
+@pytest.mark.parametrize("kind", ["plain", "filtered", "updated and compact"])
+def test_the_doctors_accept_training_sets(tmp_path: Path, kind: str, relabelled: bool) -> None:
+    made = make(tmp_path, kind)
+    if relabelled:
+        (tmp_path / "other.yaml").write_text(OTHER_MAPPING)
+        given = {"output": tmp_path / "relabelled", "action_mapping": tmp_path / "other.yaml"}
+        relabel(made, load(RelabelSettings, given), lambda step, done, total: None)
+        made = tmp_path / "relabelled"
+    check_accepted(made)
 
 
 @pytest.mark.network
