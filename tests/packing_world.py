@@ -37,7 +37,7 @@ WORLDS: Mapping[str, World] = {
     "h264 with open gops": World((H264_OPEN, H264_OPEN, H264_OPEN)),
     "h264 that lost pictures": World((H264, H264, H264), lost=LOST),
     "hevc": World((HEVC, HEVC, HEVC)),
-    "hevc of several encoders": World((HEVC, replace(HEVC, b_frames=0), HEVC), files=3),
+    "hevc of several encoders": World((HEVC, replace(HEVC, b_frames=0), replace(HEVC, b_frames=1))),
     "hevc with open gops": World((HEVC_OPEN, HEVC_OPEN, HEVC_OPEN)),
     "hevc with leading pictures": World((replace(HEVC, radl=2),) * 3),
     "hevc from open gops on": World((HEVC_OPEN, HEVC_OPEN, HEVC_OPEN), files=2, from_open_gop=(0, 2)),

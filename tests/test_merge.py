@@ -25,7 +25,6 @@ from padreel.training.manifest import read_manifest
 from padreel.training.merge import Merged, merge
 from padreel.training.report import Verdict
 from padreel.training.settings import MergeSettings
-from padreel.training.write_videos import parameter_sets, with_sets
 from tests.dataset_reading import CAMERA, read_episodes, read_info
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
@@ -264,26 +263,6 @@ def test_only_what_is_committed_enters_even_before_it_is_published(root: Path, t
 
 
 # ---- packing -------------------------------------------------------------------------------------------------
-
-
-def test_parameter_sets_go_in_band_behind_the_delimiter() -> None:
-    avcc = SOURCES[0].stream.extradata
-    sets = parameter_sets(avcc)
-    assert [unit[0] & 31 for unit in _units(sets)] == [7, 8]
-    delimiter, slice_ = b"\0\0\0\2\x09\x10", b"\0\0\0\3\x65ab"
-    assert with_sets(delimiter + slice_, sets) == delimiter + sets + slice_
-    assert with_sets(slice_, sets) == sets + slice_
-    with pytest.raises(ValueError, match="cut short"):
-        parameter_sets(avcc[:12])
-
-
-def _units(content: bytes) -> list[bytes]:
-    found, at = [], 0
-    while at < len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
-        found.append(content[at + 4 : at + 4 + size])
-        at += 4 + size
-    return found
 
 
 def test_files_are_not_packed_beyond_their_limit(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

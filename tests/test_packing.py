@@ -9,10 +9,22 @@ import av
 import numpy as np
 import pytest
 
+from padreel.core.in_band import not_complete, sets_of, with_sets
 from tests.dataset_reading import ReadEpisode, read_episodes
-from tests.packing_world import WORLDS, pack
+from tests.h264_units import prefixed
+from tests.hevc_units import HVCC
+from tests.packing_world import AV1, H264, HEVC, WORLDS, pack
 from tests.training_world import Played, failing
-from tests.video_source import Picture, rgb, sync_samples
+from tests.video_source import (
+    Clip,
+    Picture,
+    annex_b,
+    encode_clip,
+    moving_pictures,
+    nal_units,
+    rgb,
+    sync_samples,
+)
 
 FPS = 30
 
@@ -57,3 +69,31 @@ def test_every_picture_is_where_its_row_says(name: str, tmp_path: Path) -> None:
     assert [key for path in videos for key in sync_samples(path)] == [
         key for path in shard for key in sync_samples(path)
     ]
+
+
+@pytest.mark.parametrize(
+    ("clip", "kinds", "delimiter", "slice_"),
+    [
+        (H264, [7, 8], b"\x09\x10", b"\x65\x80\x10"),
+        (HEVC, [32, 33, 34], b"\x46\x01\x50", b"\x28\x01\x80\x10"),
+    ],
+)
+def test_parameter_sets_go_in_band_behind_the_delimiter(
+    clip: Clip, kinds: list[int], delimiter: bytes, slice_: bytes
+) -> None:
+    stream = encode_clip(moving_pictures(2), clip).stream
+    sets = sets_of(stream.codec, stream.extradata)
+    assert sets is not None
+    assert [nal[0] & 31 if stream.codec == "h264" else nal[0] >> 1 for nal in nal_units(sets)] == kinds
+    assert with_sets(stream.codec, prefixed(delimiter, slice_), sets) == prefixed(delimiter) + sets + prefixed(slice_)
+    assert with_sets(stream.codec, prefixed(slice_), sets) == sets + prefixed(slice_)
+    assert sets_of(stream.codec, not_complete(stream.codec, stream.extradata)) == sets
+    assert sets_of(stream.codec, stream.extradata[:12]) is None
+
+
+def test_what_cannot_go_in_band() -> None:
+    assert sets_of("av1", encode_clip(moving_pictures(2), AV1).stream.extradata) is None
+    with_start_codes = annex_b(encode_clip(moving_pictures(2), H264)).stream.extradata
+    assert sets_of("h264", with_start_codes) is None
+    assert not_complete("h264", b"record") == b"record"
+    assert [byte & 0x80 for byte in (HVCC[23], not_complete("hevc", HVCC)[23])] == [0x80, 0]

@@ -48,18 +48,20 @@ class Codec:
     """What the mp4 muxer has to be told of a codec.
 
     `raw_format` is the demuxer that gives a stream with nothing but the codec's id, `tag` the mp4 sample entry,
-    `dts_lead` by how many frames DTS runs ahead.
+    `dts_lead` by how many frames DTS runs ahead. `tag_in_band` is the sample entry where other parameter sets come in
+    band; of H.264 every reader takes them under its usual one, and not every reader knows the other.
     """
 
     raw_format: str
     tag: str
     dts_lead: int
+    tag_in_band: str
 
 
 CODECS = {
-    "h264": Codec("h264", "avc1", 16),
-    "hevc": Codec("hevc", "hvc1", 16),
-    "av1": Codec("obu", "av01", 0),
+    "h264": Codec("h264", "avc1", 16, "avc1"),
+    "hevc": Codec("hevc", "hvc1", 16, "hev1"),
+    "av1": Codec("obu", "av01", 0, "av01"),
 }
 
 
@@ -70,8 +72,11 @@ class SpanWriter:
     `ValueError` for what no caller may ask for: an unknown codec, an empty unit, a unit after `close()`.
     """
 
-    def __init__(self, path: Path, stream: Stream, hidden: int = 0) -> None:
-        """`hidden` pictures come before display position 0, at -1, -2 and so on: decoded, but never shown."""
+    def __init__(self, path: Path, stream: Stream, hidden: int = 0, *, in_band: bool = False) -> None:
+        """`hidden` pictures come before display position 0, at -1, -2 and so on: decoded, but never shown.
+
+        `in_band`: units bring parameter sets, others than those of `stream` too.
+        """
         codec = CODECS.get(stream.codec)
         if codec is None:
             raise ValueError(f"{path.name}: codec {stream.codec!r}, expected one of {', '.join(CODECS)}")
@@ -89,7 +94,8 @@ class SpanWriter:
             path.write_bytes(bytes(_A_BLOCK))
             with system_errors():
                 self._container = av.open(str(path), "w", format="mp4", options=_MP4_OPTIONS)
-                self._stream = _add_stream(self._container, codec, stream, self._time_base)
+                tag = codec.tag_in_band if in_band else codec.tag
+                self._stream = _add_stream(self._container, codec.raw_format, tag, stream, self._time_base)
                 # The file is made here and not at the first unit, so that a folder that takes none says so at once.
                 self._container.start_encoding()
         except BaseException:
@@ -130,19 +136,21 @@ class SpanWriter:
         self.path.unlink(missing_ok=True)
 
 
-def _add_stream(container: OutputContainer, codec: Codec, stream: Stream, time_base: Fraction) -> VideoStream:
+def _add_stream(
+    container: OutputContainer, raw_format: str, tag: str, stream: Stream, time_base: Fraction
+) -> VideoStream:
     """Add a video stream that has no encoder.
 
     `add_stream(name)` would bring an encoder whose own parameters end up in the file, which then cannot be decoded.
     An empty raw stream as the template brings the codec's id and nothing else.
     """
-    with av.open(io.BytesIO(), format=codec.raw_format) as empty:
+    with av.open(io.BytesIO(), format=raw_format) as empty:
         added = container.add_stream_from_template(empty.streams.video[0], opaque=True)
     context = added.codec_context
     context.width = stream.width
     context.height = stream.height
     context.extradata = stream.extradata
-    context.codec_tag = codec.tag
+    context.codec_tag = tag
     # Without these four a reader that follows the container converts to wrong RGB.
     context.color_range = stream.color_range
     context.colorspace = stream.color_space

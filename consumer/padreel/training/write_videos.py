@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from padreel.core.codecs import check_unit, framing_of
-from padreel.core.h264 import form_of_h264
+from padreel.core.in_band import not_complete, sets_of, with_sets
 from padreel.dataset import files
 from padreel.dataset.remux import SpanWriter, open_span, system_errors
 from padreel.errors import CorruptShardError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 _NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES})
-_ACCESS_UNIT_DELIMITER: Final = 9
-_LENGTH_BYTES: Final = 4
 _CHUNK: Final = 2**20
 _BOX_HEAD: Final = 8  # bytes: its length and its type
 
@@ -89,9 +87,9 @@ def pictures_of(path: Path, schema: Schema) -> Pictures:
     """What packing has to know of an mp4, from its index and its first packet. Raises CorruptShardError, OSError."""
     stream, packets, first = _described(path, schema)
     colours = (stream.color_range, stream.color_space, stream.color_primaries, stream.color_transfer)
-    # Parameter sets may differ in one file of H.264, where they can go in band.
-    packable = schema.codec == "h264" and form_of_h264(stream.extradata) == _LENGTH_BYTES
-    sets = "" if packable else hashlib.sha256(stream.extradata).hexdigest()
+    # What goes in band may differ in one file.
+    in_band = sets_of(stream.codec, stream.extradata) is not None
+    sets = "" if in_band else hashlib.sha256(stream.extradata).hexdigest()
     is_idr = check_unit(first, framing_of(stream.codec, stream.extradata)).idr
     return Pictures(packets, f"{colours} {sets}", may_follow=is_idr)
 
@@ -105,10 +103,13 @@ def pack_videos(parts: Sequence[Part], target: Path, schema: Schema) -> None:
     in_band = any(stream.extradata != streams[0].extradata for stream in streams)
     temporary = target.with_name(target.name + TEMPORARY)
     with files.announced("write", target):
-        writer = SpanWriter(temporary, streams[0])
+        first = streams[0]
+        if in_band:
+            first = replace(first, extradata=not_complete(first.codec, first.extradata))
+        writer = SpanWriter(temporary, first, in_band=in_band)
         try:
             for part, stream in zip(parts, streams, strict=True):
-                _append(writer, part, parameter_sets(stream.extradata) if in_band else b"", schema)
+                _append(writer, part, sets_of(stream.codec, stream.extradata) if in_band else None, schema)
             writer.close()
         except BaseException:
             writer.discard()
@@ -116,32 +117,7 @@ def pack_videos(parts: Sequence[Part], target: Path, schema: Schema) -> None:
     publish_file(temporary, target)
 
 
-def parameter_sets(avcc: bytes) -> bytes:
-    """The SPS and PPS of an avcC as NAL units with 4-byte lengths. Raises ValueError where it is cut short."""
-    units: list[bytes] = []
-    at, count = 6, avcc[5] & 31
-    for _ in range(2):
-        for _ in range(count):
-            size = int.from_bytes(avcc[at : at + 2], "big")
-            unit = avcc[at + 2 : at + 2 + size]
-            if not size or len(unit) != size:
-                raise ValueError(f"avcC is cut short at byte {at}")
-            units.append(size.to_bytes(_LENGTH_BYTES, "big") + unit)
-            at += 2 + size
-        count = avcc[at] if at < len(avcc) else 0
-        at += 1
-    return b"".join(units)
-
-
-def with_sets(unit: bytes, sets: bytes) -> bytes:
-    """An access unit (4-byte lengths) with parameter sets before its slices, behind a delimiter if it has one."""
-    if len(unit) > _LENGTH_BYTES and unit[_LENGTH_BYTES] & 31 == _ACCESS_UNIT_DELIMITER:
-        end = _LENGTH_BYTES + int.from_bytes(unit[:_LENGTH_BYTES], "big")
-        return unit[:end] + sets + unit[end:]
-    return sets + unit
-
-
-def _append(writer: SpanWriter, part: Part, sets: bytes, schema: Schema) -> None:
+def _append(writer: SpanWriter, part: Part, sets: bytes | None, schema: Schema) -> None:
     positions = _positions(part, schema)
     with system_errors(), open_span(part.path, schema.width, schema.height) as container:
         video = container.streams.video[0]
@@ -151,7 +127,7 @@ def _append(writer: SpanWriter, part: Part, sets: bytes, schema: Schema) -> None
             # As in the part: a demuxer takes pictures of open GOPs for keys, an IDR with leading pictures is none.
             is_key = not writer.packets or (packet.is_keyframe and check_unit(unit, framing).idr)
             position = part.first_picture + positions[_index(packet, part.path, schema.fps)]
-            writer.append(position, is_key, with_sets(unit, sets) if is_key and sets else unit)
+            writer.append(position, is_key, with_sets(schema.codec, unit, sets) if is_key and sets else unit)
 
 
 def _positions(part: Part, schema: Schema) -> dict[int, int]:
