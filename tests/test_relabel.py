@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
 from contextlib import closing
@@ -158,6 +159,22 @@ def test_the_same_again_changes_nothing(made: Path, tmp_path: Path) -> None:
         assert snapshot(tmp_path / source) == before
         with pytest.raises(DatasetError, match="found something else"):
             relabel(made, source, tmp_path / source, "mapping")
+
+
+def test_run_settings_and_list_are_beside_what_was_made(made: Path, tmp_path: Path) -> None:
+    """Of a merged and of a relabelled dataset."""
+    relabelled = relabel(made, "merged", tmp_path / "out", "other")
+    for folder, command in ((made / "merged", "merge"), (tmp_path / "out", "relabel")):
+        listed = folder / "checksums.sha256"
+        names = {line.split("  ", 1)[1] for line in listed.read_text().splitlines()}
+        files_there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert names == files_there - {listed.name}
+        subprocess.run(["sha256sum", "--check", "--strict", "--quiet", listed.name], cwd=folder, check=True)
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        run = manifest.runs[-1]
+        assert (run.id, run.command, run.settings["output"]) == (manifest.run, command, str(folder))
+    assert relabelled.manifest.runs[-1].settings["action_mapping"] == str(made / "other.yaml")
 
 
 def test_updating_a_relabelled_set_is_refused(made: Path, tmp_path: Path) -> None:
