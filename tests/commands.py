@@ -38,6 +38,7 @@ COMMANDS = {
         *("padreel.training.relabel_command", "padreel.training.show_command", "padreel.training.show_write"),
         *("padreel.exports.export_command", "padreel.exports.v21", "padreel.exports.hdf5_command"),
         "padreel.exports.augment_command",
+        "padreel.training.erase_command",
     ],
 }
 _REQUEST_BYTES = 2**20

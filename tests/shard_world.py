@@ -220,8 +220,11 @@ def _table(path: Path) -> pa.Table:
     return pq.ParquetFile(path).read(use_threads=False)
 
 
-def read_shard(path: Path) -> Seen:
-    """Read the tree as LeRobot would, with json and pyarrow alone; AssertionError where it does not hold together."""
+def read_shard(path: Path, ahead: int = 1) -> Seen:
+    """Read the tree as LeRobot would, with json and pyarrow alone; AssertionError where it does not hold together.
+
+    So many episodes may have metadata before info.json counts them.
+    """
     if not (path / layout.INFO).exists():
         return Seen()
     info = json.loads((path / layout.INFO).read_bytes())
@@ -235,7 +238,7 @@ def read_shard(path: Path) -> Seen:
     for file in sorted((path / "meta/episodes").glob("*/*.parquet")):
         rows += _table(file).to_pylist()
     assert [row["episode_index"] for row in rows] == list(range(len(rows)))
-    assert info["total_episodes"] <= len(rows) <= info["total_episodes"] + 1
+    assert info["total_episodes"] <= len(rows) <= info["total_episodes"] + ahead
     frames = 0
     for row in rows[: info["total_episodes"]]:
         numbers = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}

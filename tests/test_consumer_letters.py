@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from padreel.core.erase import erased
 from padreel.errors import (
     DeadLetterError,
     UndecodableError,
@@ -92,3 +93,37 @@ def test_an_episode_that_shows_nothing_leaves_a_letter_and_the_next_one_is_commi
     assert stage.value("padreel_sessions_rejected_total", partition="0", reason="undecodable") == 1
     assert stage.value("padreel_frames_total", partition="0", fate="rejected") == 7
     assert stage.value("padreel_frames_total", partition="0", fate="row") == 5
+
+
+def test_a_bad_record_of_a_session_that_was_erased_leaves_no_letter() -> None:
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "gone@1", frames=7)
+    backfill(broker, disk)
+    disk.states[0] = erased(disk.states[0], {"gone@1"})
+    broker.produce((Topic.FRAMES, 0), b"gone@1", b"\xff", 77)
+    broker.produce((Topic.FRAMES, 0), b"other@2", b"\xff", 78)
+    record(broker, 0, "gone@1", frames=7)
+    backfill(broker, disk)
+    assert [letter.key for letter in broker.letters] == [b"other@2"]
+    assert disk.rows() == {"gone@1": 7}  # as it was
+
+
+def test_a_shard_that_another_has_taken_gets_no_letters() -> None:
+    """Whoever took it may have erased the session that they are about."""
+    broker, disk = FakeBroker(1), FakeDisk()
+    record(broker, 0, "one@1", frames=7)
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        stage = Stage(broker, disk, threads)
+        running = asyncio.create_task(stage.consumer.run())
+        await until(lambda: disk.rows() == {"one@1": 7})
+        disk.states[0] = erased(disk.states[0], {"gone@2"})
+        disk.open(0)  # as another writer does
+        broker.produce((Topic.FRAMES, 0), b"gone@2", b"\xff", 77)
+        record(broker, 0, "next@3", frames=7)
+        await until(lambda: "next@3" in disk.rows())
+        stage.consumer.stop()
+        await running
+
+    play(scene)
+    assert broker.letters == []

@@ -21,7 +21,10 @@ from padreel.dataset.committed import Committed
 from padreel.dataset.shard import Shard
 from padreel.errors import InputError, RootMismatchError
 from padreel.model import Effect
+from padreel.options import load
 from padreel.settings import ConvertSettings
+from padreel.training.erase_command import erase
+from padreel.training.settings import EraseSettings
 from padreel.watch import Pace, WatchResult, read_history, watch
 from tests.dataset_reading import ReadEpisode, read_episodes, read_info
 from tests.properties.test_hostile_folders import GAME, MAPPING
@@ -385,3 +388,15 @@ def test_the_command_ends_in_good_order(tmp_path: Path, recorded: Path) -> None:
             running.kill()
     assert running.returncode == 0
     assert "1 sessions converted, 0 skipped: 1 episodes, 60 frames in out" in out
+
+
+def test_a_session_that_was_erased_is_not_taken_again(tmp_path: Path, recorded: Path) -> None:
+    settings = settings_of(tmp_path)
+    shutil.copytree(recorded, tmp_path / "in", dirs_exist_ok=True)
+    run(settings)
+    erase([settings.output_root], load(EraseSettings, {"session": "a", "yes": True}))
+    assert {one.session for one in episodes(settings)} == {"b"}
+    shutil.copytree(recorded / "b", tmp_path / "in" / "c")
+    assert "a" not in run(settings).converted
+    assert {one.session for one in episodes(settings)} == {"b", "c"}
+    assert list((settings.output_root / "erasures").glob("*.json"))

@@ -44,6 +44,7 @@ class CloseReason(StrEnum):
     OTHER_GAME = "other_game"  # ignored and counted, no commit says so
     DENIED = "denied"  # its rig is: dropped and counted, no commit says so
     EXPIRED = "expired"  # dormant for longer than the dedupe horizon
+    ERASED = "erased"  # taken out at somebody's wish; remembered for good
     MEDIA = "media"  # the file with its pictures never came, or is not what its rows say
     UNDECODABLE = "undecodable"  # an episode whose video shows no picture of its size; the session goes on
 
@@ -387,8 +388,7 @@ class SessionRejection:
 class Commit:
     """One entry for the log: an episode, else rejections, else progress.
 
-    Rejections go with the first commit whose state remembers their sessions as closed, whatever its kind, so that
-    each is written exactly once.
+    Rejections go with the first commit of any kind whose state has their sessions closed: each is written once.
     """
 
     state: PartitionState

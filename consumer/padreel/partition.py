@@ -136,9 +136,11 @@ class Partition:
             pads = self._decoder.pads(records)
             pipeline.read_pads(pads, position, now_ns, remembered)
             rejected = [item for item in pads if isinstance(item, Rejected)]
-        if rejected:
+        # Of a session that was erased nothing is kept, no letter either.
+        bad = [item for item in rejected if not pipeline.is_erased(item.key)]
+        if bad:
             by_offset = {record.offset: record for record in records}
-            letters = tuple(of_record(self.number, item, by_offset[item.offset]) for item in rejected)
+            letters = tuple(of_record(self.number, item, by_offset[item.offset]) for item in bad)
             self.outbox.push([Letters(letters)])  # before what releases their offsets
         self._collect()
         return rejected

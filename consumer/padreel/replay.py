@@ -11,12 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from padreel.core.erase import is_erased
 from padreel.core.replay import FrameReplay, PadReplay, Replayed, accounted_below, replay_key
 from padreel.dataset import layout
 from padreel.dataset.commit_log import CommitLog
@@ -112,6 +114,8 @@ async def _replay_session(
     partition = letters[0].partition
     state, in_episodes, again = _committed(settings, root, partition, key, new_key)
     frame_letters = [letter for letter in letters if letter.source_topic == root.frames_topic]
+    if is_erased(state, key):
+        return Outcome(key, new_key, f"it was erased of {layout.shard_folder(partition)}", Replayed(), 0)
     if again:
         return Outcome(key, new_key, f"episode {again[0]} of {again[1]} is of {new_key} already", Replayed(), 0)
     if not frame_letters:
@@ -180,6 +184,7 @@ def _committed(
 ) -> tuple[PartitionState, list[tuple[int, int]], tuple[int, str] | None]:
     """The shard's state, the offset ranges of the session's rows, and an episode of the new key if there is one."""
     shards = [settings.output_root / layout.shard_folder(number) for number in range(root.partitions)]
+    erasures = _erasures(shards)
     last = CommitLog(shards[partition]).last() if shards[partition].is_dir() else None
     if last is None or last.state is None:
         raise DatasetError(f"{shards[partition]}: no commit yet; there is nothing that could have been left out")
@@ -193,7 +198,20 @@ def _committed(
                     ranges.append((row["frames_first_offset"], row["frames_last_offset"]))
                 if row["session"] == new_key:
                     again = again or (row["episode_index"], shard.name)
+    if _erasures(shards) != erasures:
+        raise DatasetError(f"{settings.output_root}: sessions are being erased; replay again when that is done")
     return last.state, ranges, again
+
+
+def _erasures(shards: Sequence[Path]) -> list[int | None]:
+    """The latest erase of each shard. Raises DatasetError where one is not carried out: then not all episodes show."""
+    lasts = [CommitLog(shard).last() if shard.is_dir() else None for shard in shards]
+    for shard, last in zip(shards, lasts, strict=True):
+        if last is not None and last.erasing:
+            raise DatasetError(
+                f"{shard}: sessions are being erased, or that was interrupted; run `padreel erase` again"
+            )
+    return [None if last is None else last.latest_erasure for last in lasts]
 
 
 def _mark(key: str, new_key: str, letter: StoredLetter) -> DeadLetter:

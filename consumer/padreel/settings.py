@@ -73,7 +73,8 @@ def _parse_start(value: object) -> object:
     return value if value in ("earliest", "latest") else parse_time(value, "expected 'earliest', 'latest',")
 
 
-def _dead_letters_topic() -> Any:
+def dead_letters_topic() -> Any:
+    """The setting of that name, for every command that has it."""
     return setting(
         "Topic that takes what cannot be used, with the reason; made if it is not there.",
         "padreel.dead-letters",
@@ -269,7 +270,7 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
     pads_topic: str = setting(
         "Topic of the gamepad snapshots.", "padreel.gamepad", env="KAFKA_PADS_TOPIC", min_length=1
     )
-    dead_letters_topic: str = _dead_letters_topic()
+    dead_letters_topic: str = dead_letters_topic()
     episodes_topic: str = _episodes_topic()
     fps: int = setting("Frame rate of the dataset; sessions of another are rejected.", ge=1, le=1000)
     size: SizeSetting = setting("Picture size of the dataset; sessions of another are rejected.", metavar="WxH")
@@ -374,7 +375,7 @@ class SkipSettings(BrokerSettings):
 class DeadLettersSettings(BrokerSettings):
     """Settings of `padreel dead-letters list`."""
 
-    dead_letters_topic: str = _dead_letters_topic()
+    dead_letters_topic: str = dead_letters_topic()
     session: str | None = setting("Key of one session, <session>@<run>; all when unset.", None, metavar="KEY")
     every: bool = setting("Also those that were published again already.", False)
     json_lines: bool = setting("One JSON object per line instead of a table.", False)

@@ -1,4 +1,4 @@
-"""The commands that use recordings afterwards: check, merge, relabel, show, stats, plan.
+"""The commands that use recordings afterwards: check, merge, relabel, show, stats, erase, plan.
 
 What a command needs is imported when it runs.
 """
@@ -13,6 +13,7 @@ import click
 from padreel.click_settings import load_settings, settings_options
 from padreel.training.settings import (
     CheckSettings,
+    EraseSettings,
     MergeSettings,
     PlanSettings,
     RelabelSettings,
@@ -91,6 +92,22 @@ def stats(path: Path, **values: object) -> None:
 
 
 @click.command()
+@click.argument("roots", metavar="ROOT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@settings_options(EraseSettings)
+def erase(roots: tuple[Path, ...], **values: object) -> None:
+    """Take sessions out of all shards at and below the ROOTs, for good. Shows what it would do, unless --yes is given.
+
+    Videos, rows, raw gamepad states and dead letters go; that they were erased stays in the logs.
+    """
+    settings = load_settings(EraseSettings, values)
+    from padreel.logs import configure_logging
+    from padreel.training.erase_command import run_erase
+
+    configure_logging(settings.log_format)
+    run_erase(roots, settings, click.echo)
+
+
+@click.command()
 @settings_options(PlanSettings)
 def plan(**values: object) -> None:
     """Say what a fleet needs: partitions, consumers, disk, Kafka; and what augmenting its recordings would cost."""
@@ -100,4 +117,4 @@ def plan(**values: object) -> None:
     run_plan(settings, click.echo)
 
 
-COMMANDS: Final = (check, merge, relabel, show, stats, plan)
+COMMANDS: Final = (check, merge, relabel, show, stats, erase, plan)

@@ -171,6 +171,8 @@ class Writer:
     async def _carry_out(self, shard: Storage, step: Step) -> None:
         try:
             if isinstance(step, Letters):
+                # Whoever took the shard may have erased the session that a letter is about.
+                await self._persist("look at the log", shard.check_tail)
                 await self._bury(step.letters)
             else:
                 await self._apply(shard, step)

@@ -2,7 +2,8 @@
 
 A record is *accounted* when it is committed, or dropped and counted. `next` of a topic is the lowest offset
 that is not accounted and not carried by value in a session's state. Closed sessions are remembered until both
-`next` have passed them by `dedupe_horizon` records, so that what a publisher sends again is still dropped.
+`next` have passed them by `dedupe_horizon` records, so that what a publisher sends again is still dropped. Those that
+were erased are remembered for good.
 """
 
 from __future__ import annotations
@@ -97,11 +98,14 @@ class Ledger:
         for key in [key for key, session in sessions.items() if self._expired(session, reached)]:
             del open_[key], sessions[key]
             self.closed[key] = ClosedSession(frames_next, pads_next, CloseReason.EXPIRED)
-        self.closed = {key: e for key, e in self.closed.items() if not self._beyond(e.frames, e.pads, reached)}
+        self.closed = {key: entry for key, entry in self.closed.items() if not self._is_forgotten(entry, reached)}
         self._rig_ids = {key: rig_id for key, rig_id in self._rig_ids.items() if key in self.closed}
         remembered = PartitionState(*reached, *at, open_, dict(self.closed), *last)
         counted, self._counted = self._counted, {}
         return Commit(remembered, counted)
+
+    def _is_forgotten(self, entry: ClosedSession, reached: Positions) -> bool:
+        return entry.reason is not CloseReason.ERASED and self._beyond(entry.frames, entry.pads, reached)
 
     def _beyond(self, frames: int, pads: int, reached: Positions) -> bool:
         return reached.frames >= frames + self._horizon and reached.pads >= pads + self._horizon

@@ -186,6 +186,11 @@ class Pipeline:
         """The label of a session's rig."""
         return self.ledger.rigs.label(self.ledger.rig_id(key, self.sessions))
 
+    def is_erased(self, key: str | None) -> bool:
+        """Whether a session was erased."""
+        entry = None if key is None else self.ledger.closed.get(key)
+        return entry is not None and entry.reason is CloseReason.ERASED
+
     # ---- time
 
     def observe_ends(self, frames_end: int, pads_end: int, asked_ns: int) -> None:

@@ -1,7 +1,8 @@
 """A shard's commit log: `commits/<N>.json`, dense from 0, the truth that everything else is made from.
 
 Invariants
-- A commit's name is created once, whole (by `link()` of a complete, fsynced file), and never deleted.
+- A commit's name is created once, whole (by `link()` of a complete, fsynced file), and never deleted. Its content is
+  replaced by an erase alone, by the last claimer, out of its own publish folder (see `erased`).
 - Commit N exists -> its files exist, staged under the names it gives or final under N, with its hashes.
 - Every kind carries the whole state, so the last commit is enough to go on; a claim copies it.
 - (key, frame_index) is in at most one episode; every record below `next` is committed, dropped and counted, or in
@@ -22,8 +23,9 @@ from uuid import uuid4
 
 from padreel.core.gate import EpisodeQuality
 from padreel.dataset import codec, files
+from padreel.dataset.erasure import Erasure
 from padreel.dataset.layout import COMMITS, EPISODES_PER_FILE, FILE_KINDS, SkippedSession, commit_path
-from padreel.errors import CorruptShardError, FencedError, FormatVersionError
+from padreel.errors import CorruptShardError, DatasetError, FencedError, FormatVersionError
 from padreel.model import Fate, PartitionState, SessionRejection, Topic
 
 FORMAT_VERSION = 2
@@ -38,6 +40,7 @@ class Kind(StrEnum):
     REJECTED = "rejected"  # a session, or the rest of one, cannot become episodes
     PROGRESS = "progress"  # offsets moved, nothing to show for it
     LOST = "lost"  # an operator skipped a hole
+    ERASED = "erased"  # sessions were taken out; also what an episode of theirs has become
     RELEASED = "released"  # a person let an episode out of quarantine
 
 
@@ -127,6 +130,12 @@ class Entry:
     episode: Episode | None = None
     rejections: tuple[SessionRejection, ...] = ()  # a commit of any kind may carry some
     lost: Lost | None = None
+    # What a commit of kind erased takes out; None where it was an episode.
+    erasure: Erasure | None = field(default=None, metadata=codec.LATER)
+    # The N of the latest commit with an `erasure` up to this one.
+    latest_erasure: int | None = field(default=None, metadata=codec.LATER)
+    # Whether that one may not have been carried out to its end.
+    erasing: bool = field(default=False, metadata=codec.LATER)
     # The N of the commit whose episode is in quarantine no longer.
     released: int | None = field(default=None, metadata=codec.LATER)
     # The N of the latest release before this commit.
@@ -224,8 +233,14 @@ class CommitLog:
     def episodes_back(self, last: Entry, first: int = 0) -> Iterator[Entry]:
         """The commits of the episodes up to `last`, the latest first, back to the episode of index `first`.
 
-        Raises CorruptShardError where one is missing or of another episode, and what `read` raises.
+        Raises DatasetError while an erase is carried out, CorruptShardError where one is missing or of another
+        episode, and what `read` raises.
         """
+        if last.erasing:
+            raise DatasetError(
+                f"{self._shard}: commit {last.latest_erasure} erases sessions and may not be carried out yet; wait for "
+                "it, or, if it was interrupted, run `padreel erase` again or let a consumer open the shard"
+            )
         n = last.n if last.episode is not None else last.previous_episode
         for wanted in range(last.totals.episodes - 1, max(first, 0) - 1, -1):
             entry = last if n == last.n else None if n is None else self.read(n)

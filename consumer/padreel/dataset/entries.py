@@ -54,6 +54,8 @@ def claim(last: Entry | None, writer: str, source: Source) -> Entry:
         state=None if last is None else last.state,
         totals=Totals() if last is None else last.totals,
         previous_episode=None if last is None else latest_episode(last),
+        latest_erasure=None if last is None else last.latest_erasure,
+        erasing=last is not None and last.erasing,
         previous_release=None if last is None else latest_release(last),
     )
 
@@ -80,6 +82,8 @@ def following(last: Entry, commit: Commit, staged: Staged | None, task: str, agg
         episode=episode,
         rejections=commit.rejections,
         lost=None,
+        erasure=None,
+        erasing=False,  # whoever goes on has opened the shard, and so has carried it out
         released=None,
         previous_release=latest_release(last),
     )

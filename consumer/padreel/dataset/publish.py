@@ -1,7 +1,8 @@
 """Publishing: the tree follows the log, and only the last claimer moves it.
 
 Invariants
-- info.json <= tasks, episodes, data, video: it is replaced last, and none of them goes back.
+- info.json <= tasks, episodes, data, video: it is replaced last, and none of them goes back, save to what is before an
+  erased episode while that one is taken out (see `erased`).
 - Only the last claimer replaces episodes, tasks, stats and info: they come by rename out of its own publish folder
   `staging/pub-<uuid>/`, which the next claimer empties and removes before it reads the log. Who finds it gone is
   fenced and never creates it again.
@@ -88,6 +89,20 @@ class PublishFolder:
             # The reply of a rename that succeeded can be lost.
             if not files.exists(self.path) or files.sha256_of(prepared.final) != prepared.sha256:
                 raise self._fenced() from error
+
+    def take_away(self, final: Path) -> None:
+        """Remove a file of the tree; one that is gone already is fine. Raises FencedError, OSError.
+
+        It goes through the folder, so that a writer that was fenced takes nothing away from the next owner.
+        """
+        into = self.path / f"{uuid4().hex}.{final.name}.gone"
+        try:
+            files.rename(final, into)
+        except OSError as error:
+            if error.errno not in files.GONE:
+                raise
+            self.check()
+        files.unlink(into)
 
     def clear(self) -> None:
         """Remove what was prepared and not used. Raises FencedError, OSError."""

@@ -4,7 +4,8 @@
     runs/<run>.sha256    the files of the dataset, for `sha256sum --check` in the shard's folder
 
 A consumer does not end by itself and leaves none: its commits name the writer, and the sha256 of each file; `info.json`
-has its settings. Episodes never change, so a list stays true of them; the files of `meta/` are replaced with the next.
+has its settings. Until sessions are erased episodes never change, so a list stays true of them; those of `meta/` are
+replaced with the next.
 """
 
 from __future__ import annotations

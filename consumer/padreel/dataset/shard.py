@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
-from padreel.dataset import entries, files, layout, projection, publish
+from padreel.dataset import entries, erased, files, layout, projection, publish
 from padreel.dataset.commit_log import CommitLog, CommittedFile, Entry, Kind, Source, Totals
 from padreel.dataset.committed import Committed, Step
 from padreel.dataset.entries import Staged
@@ -95,7 +96,7 @@ class Shard:
         partitions: int,
         media: MediaFiles | None = None,
         now_ns: Callable[[], int] = _no_clock,
-    ) -> Shard:
+    ) -> Self:
         """Take the shard at `path` (made if it is not there) and roll its log forward.
 
         `now_ns` is any steady clock: it times the steps of commits and decides nothing.
@@ -215,6 +216,8 @@ class Shard:
     # ---- opening ---------------------------------------------------------------------------------------------
 
     def _roll_forward(self) -> None:
+        was_erasing, state = self._last.erasing, self._last.state
+        self._last = erased.carried_out(self.path, self._log, self._folder, self._spec, self._last)
         tail = self._log.episodes_of_last_file(self._last)
         for entry in tail:
             # Only the latest episode can be half-published: nobody commits the next one before.
@@ -230,6 +233,8 @@ class Shard:
             if claim is not None and claim < self.claim and name not in named:
                 files.unlink(staging / name, "sweep")
         self._stage = Stage(staging, self._spec, self.claim, self._media)
+        if was_erasing and state is not None:
+            self.apply([Commit(state, {})])  # says that it is carried out
 
     # ---- applying --------------------------------------------------------------------------------------------
 

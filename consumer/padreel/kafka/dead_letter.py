@@ -29,11 +29,11 @@ from padreel.model import DeadLetter, LetterKind, RawRecord, Rejected, SessionRe
 from padreel.version import __version__
 
 # A whole record of the frames topic, and room for its headers.
-_MAX_LETTER_BYTES = 64 * 2**20
+MAX_LETTER_BYTES = 64 * 2**20
 _DETAIL = 2_000  # characters
 _PATIENCE_MS = 10_000  # a stop waits for an attempt in hand
 # Letters are kept until somebody deletes them: they have their records' own times, which may be long ago.
-TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(_MAX_LETTER_BYTES)}
+TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(MAX_LETTER_BYTES)}
 
 Headers = list[tuple[str, bytes]]
 
@@ -95,7 +95,7 @@ class DeadLetters:
             **connection,
             client_id=client_id,
             acks="all",
-            max_request_size=_MAX_LETTER_BYTES,
+            max_request_size=MAX_LETTER_BYTES,
             request_timeout_ms=_PATIENCE_MS,
         )
 

@@ -22,6 +22,7 @@ from padreel.training.checksums import CHECKSUMS, check_listed, read_checksums
 from padreel.training.episode import CommittedEpisode
 from padreel.training.lerobot_check import load_with_lerobot
 from padreel.training.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Run, encode_manifest, read_manifest
+from padreel.training.merge_erased import check_not_erased, seen_episodes
 from padreel.training.plan import Pictures, Plan, Start, plan_merge
 from padreel.training.quality import scored
 from padreel.training.records import episode_records, shard_records
@@ -61,6 +62,7 @@ def merge(roots: Sequence[Path], settings: MergeSettings, tell: Tell) -> Merged:
         if before is not None:
             check_listed(output, read_checksums(output / CHECKSUMS), ("meta/",))
         paths = [path for path in find_shards(roots) if build_folder(output) not in path.parents and path != output]
+        check_not_erased(output, before, paths)
         sources = open_sources(paths)
         if not sources:
             raise DatasetError(f"{', '.join(map(str, roots))}: no episode is committed in any of {len(paths)} shards")
@@ -116,9 +118,10 @@ def _choose(sources: Sequence[SourceShard], settings: MergeSettings, before: Man
     quality = load_quality_config()
     for source in sources:
         found: list[CommittedEpisode] = []
-        if (known := seen.get(source.id)) is not None and not settings.include_quarantined:
+        known = seen.get(source.id)
+        if known is not None and not settings.include_quarantined:
             found = source.readmitted(known.commits)
-        found += reversed(list(source.episodes(known.committed_episodes if known is not None else 0)))
+        found += reversed(list(source.episodes(seen_episodes(source, known))))
         candidates += [scored(source, one, quality) for one in found]
     owners, twice = session_owners(candidates, before.session_owners() if before is not None and seen else None)
     if twice is not None and not settings.skip_existing:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from padreel.errors import SettingsError
-from padreel.settings import Settings, parse_time, setting
+from padreel.settings import BrokerSettings, Settings, dead_letters_topic, parse_time, setting
 from padreel.training.selection import Filters, parse_where
 
 
@@ -20,6 +20,7 @@ def _parse_names(value: object) -> object:
 
 NamesSetting = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 NumbersSetting = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_parse_names)]
+PathsSetting = Annotated[tuple[Path, ...], BeforeValidator(_parse_names)]
 SinceSetting = Annotated[int, BeforeValidator(parse_time)]
 
 
@@ -164,6 +165,43 @@ class ReleaseSettings(QuarantineListSettings):
         if not self.session and not self.episode:
             raise ValueError("found neither --session nor --episode, expected one that says what to release")
         return self
+
+
+class EraseSettings(BrokerSettings):
+    """Settings of `padreel erase`."""
+
+    bootstrap_servers: str = setting(
+        "Kafka brokers to connect to first; without them dead letters stay, and are not looked for.",
+        "",
+        env="KAFKA_BOOTSTRAP_SERVERS",
+        metavar="HOST:PORT[,...]",
+        pattern=r"^([^\s,:]+:\d+(,[^\s,:]+:\d+)*)?$",
+    )
+    session: NamesSetting = setting("Sessions to erase, names or keys.", (), metavar="NAME[,...]")
+    rig: NamesSetting = setting("Rigs of which all sessions are to be erased.", (), metavar="NAME[,...]")
+    yes: bool = setting("Do it. Without it nothing is changed, and what would be is shown.", False)
+    close: bool = setting(
+        "Also erase sessions that are still being recorded; what comes of them afterwards is dropped.", False
+    )
+    merged: PathsSetting = setting(
+        "Folders in which to look for merged datasets, exports and renderings of what is erased, beside the ROOTs.",
+        (),
+        metavar="DIR[,...]",
+    )
+    dead_letters_topic: str = dead_letters_topic()
+    keep_letters: bool = setting("Leave the dead letters of the sessions in their topic, and list them only.", False)
+    json_output: bool = setting("Print JSON instead of text.", False, flag="--json", env="PADREEL_JSON")
+
+    @model_validator(mode="after")
+    def _check_wanted(self) -> Self:
+        if not self.session and not self.rig:
+            raise ValueError("--session or --rig: neither was given; say what is to be erased")
+        return self
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides what is erased, JSON-able; no address and no password."""
+        names = ("session", "rig", "close", "merged", "dead_letters_topic", "keep_letters")
+        return {name: value for name, value in self.model_dump(mode="json").items() if name in names}
 
 
 class PlanSettings(Settings):

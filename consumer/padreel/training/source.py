@@ -1,7 +1,7 @@
 """Shards as merging reads them: found below roots, described, their committed episodes one by one.
 
-Nothing is written, and a consumer may be writing meanwhile: commits never change, an episode's files never change
-either, and only the latest episode's may still have their staged names.
+Nothing is written, and a consumer may be writing meanwhile: commits and an episode's files change by an erase alone,
+during which the log gives no episodes, and only the latest episode's may still have their staged names.
 """
 
 from __future__ import annotations
