@@ -22,6 +22,7 @@ from padreel.training.check_shard import check_shard
 from padreel.training.erase import erase_shard, look
 from padreel.training.erase_scan import Wanted
 from padreel.training.merge_erased import erasures_of
+from padreel.training.repair import repair
 from tests.erase_world import EPISODES, OPEN, REJECTED, goes_on, held, key, make, sessions_without
 from tests.shard_world import Crash, CrashAt, PlainStage, Seen, open_shard, read_shard, snapshot
 
@@ -49,7 +50,7 @@ def copy_of(made: Path, to: Path) -> Path:
 
 
 def erase(path: Path, *names: str) -> None:
-    erase_shard(path, {key(name) for name in names}, "run", {"session": list(names)})
+    erase_shard(path, {key(name) for name in names}, "run", {"session": list(names), "close": True})
 
 
 def test_an_erased_session_is_closed_for_good_and_what_was_not_accounted_counts_once() -> None:
@@ -207,6 +208,30 @@ def test_crashes_while_it_is_completed(made: Path, tmp_path: Path) -> None:
         erase(path, "anna", "dora")
         assert read_shard(path).sessions == sessions_without("anna", "dora"), point
         assert held(path, "anna") == held(path, "dora") == [], point
+
+
+def test_one_that_has_begun_meanwhile_is_refused_too(made: Path, tmp_path: Path) -> None:
+    path = copy_of(made, tmp_path / "root")
+    with pytest.raises(DatasetError, match=f"{key(OPEN)}: still being recorded"):
+        erase_shard(path, {key("anna"), key(OPEN)}, "run", {})
+    assert read_shard(path).sessions == sessions_without()
+    assert [one.name for one in (path / "staging").iterdir()] == []
+    assert erasures_of(path) == []
+
+
+def test_a_repair_completes_what_was_interrupted(made: Path, tmp_path: Path) -> None:
+    points = count_points(copy_of(made, tmp_path / "count"), "bert")
+    for point in range(points // 2, points, 17):
+        path = copy_of(made, tmp_path / str(point))
+        files.probe = CrashAt(point)
+        with pytest.raises(Crash):
+            erase(path, "bert")
+        files.probe = files._silent
+        last = CommitLog(path).last()
+        if last is not None and last.erasing:
+            repair(path, "repaired", {})
+            assert look([path], Wanted(frozenset({"bert"}), frozenset()))[1:] == ([], [])
+            assert read_shard(path).sessions == sessions_without("bert"), point
 
 
 def test_readers_of_the_log_are_told_of_an_erase_that_was_interrupted(made: Path, tmp_path: Path) -> None:

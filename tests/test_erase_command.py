@@ -19,6 +19,8 @@ from padreel.dataset import files
 from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
+from padreel.exports.augment_bundle import make_bundle
+from padreel.exports.augment_settings import AugmentBundleSettings
 from padreel.exports.export import export
 from padreel.exports.settings import ExportSettings
 from padreel.options import load
@@ -169,12 +171,14 @@ def test_it_shows_what_it_would_do_and_does_it_once(root: Path, tmp_path: Path) 
     assert found["outcome"] == "erased"
     assert found["merged"][0]["sessions"] == ["session-1@2"]
     assert found["shards"][0]["other_links"] == 2  # the merged set's video and gamepad states
-    report = json.loads((root / "erasures" / f"{found['run']}.json").read_bytes())
+    shard = root / shard_folder(0)
+    report = json.loads((shard / "runs" / f"{found['run']}.json").read_bytes())
+    assert (report["command"], report["commit"]) == ("erase", found["shards"][0]["commit"])
     assert report["settings"]["session"] == ["session-1"]
-    assert report["shards"][0]["sessions"] == found["shards"][0]["sessions"]
-    listed = f"erasures/{found['run']}.sha256"
-    assert subprocess.run(["sha256sum", "--check", "--quiet", listed], cwd=root, check=False).returncode == 0
-    assert len((root / listed).read_text().splitlines()) > 1
+    assert report["sessions"] == found["shards"][0]["sessions"]
+    listed = f"runs/{found['run']}.sha256"
+    assert subprocess.run(["sha256sum", "--check", "--quiet", listed], cwd=shard, check=False).returncode == 0
+    assert len((shard / listed).read_text().splitlines()) > 9
 
     before = snapshot(root)
     again = command(str(root), "--session", "session-1", "--merged", str(tmp_path / "sets"), "--yes")
@@ -186,7 +190,7 @@ def test_it_shows_what_it_would_do_and_does_it_once(root: Path, tmp_path: Path) 
 
 def test_a_report_that_a_crash_took_is_written_by_the_next(root: Path) -> None:
     found = erase([root], settings(yes=True))
-    report = root / "erasures" / f"{found['run']}.json"
+    report = root / shard_folder(0) / "runs" / f"{found['run']}.json"
     content = report.read_bytes()
     shutil.rmtree(report.parent)
     assert erase([root], settings(yes=True))["outcome"] == "nothing left"
@@ -263,12 +267,14 @@ def test_exports_with_it_are_listed(root: Path, tmp_path: Path) -> None:
     merged(root, tmp_path / "sets" / "all")
     exporting = load(ExportSettings, {"output": tmp_path / "sets" / "exported", "format": "v2.1"})
     export(tmp_path / "sets" / "all", exporting, lambda step, done, total: None)
+    bundling = {"output": tmp_path / "sets" / "bundle", "variants_per_episode": 1, "base_seed": 1}
+    make_bundle(tmp_path / "sets" / "all", load(AugmentBundleSettings, bundling), lambda step, done, total: None)
     found = erase([root], settings(merged=str(tmp_path / "sets")))["merged"]
-    assert {(Path(one["path"]).name, one["command"]) for one in found} == {("all", "merge"), ("exported", "export")}
-    (exported,) = [one for one in found if one["command"] == "export"]
-    assert exported["sessions"] == ("session-1@2",)
+    made = {Path(one["path"]).name: one["command"] for one in found}
+    assert made == {"all": "merge", "exported": "export", "bundle": "augment bundle"}
+    assert {one["sessions"] for one in found} == {("session-1@2",)}
     (tmp_path / "sets" / "exported" / "export_run.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"export_run\.json: does not say"):
+    with pytest.raises(DatasetError, match=r"export_run\.json: does not say which"):
         erase([root], settings(merged=str(tmp_path / "sets")))
 
 

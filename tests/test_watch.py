@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -399,4 +400,5 @@ def test_a_session_that_was_erased_is_not_taken_again(tmp_path: Path, recorded: 
     shutil.copytree(recorded / "b", tmp_path / "in" / "c")
     assert "a" not in run(settings).converted
     assert {one.session for one in episodes(settings)} == {"b", "c"}
-    assert list((settings.output_root / "erasures").glob("*.json"))
+    told = [json.loads(one.read_bytes()) for one in (settings.output_root / "runs").glob("*.json")]
+    assert "erase" in {one["command"] for one in told}

@@ -110,7 +110,7 @@ def check_finished(world: World, root: Path) -> None:
     code, said = command(root, world.gone)
     assert code == 0
     assert "nothing is left to erase" in said
-    assert len(list((root / "erasures").glob("*.json"))) == 1
+    assert len(list((shard / "runs").glob("*.json"))) == 1
 
 
 def test_killed_anywhere(world: World, tmp_path: Path) -> None:

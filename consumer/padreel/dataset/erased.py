@@ -179,8 +179,19 @@ def _put_episodes(shard: Path, folder: PublishFolder, spec: DatasetSpec, entries
 
 def _put_info(shard: Path, folder: PublishFolder, spec: DatasetSpec, totals: Totals, shown: Totals) -> None:
     """info.json by `totals`, with the episodes of `shown`."""
-    totals = replace(totals, converted=shown.converted, converted_count=shown.converted_count)
-    content = projection.info_file(spec, replace(totals, episodes=shown.episodes, rows=shown.rows))
+    held_back = tuple(index for index in totals.quarantined if index < shown.episodes)
+    content = projection.info_file(
+        spec,
+        replace(
+            totals,
+            episodes=shown.episodes,
+            rows=shown.rows,
+            converted=shown.converted,
+            converted_count=shown.converted_count,
+            quarantined=held_back,
+            quarantined_count=len(held_back),
+        ),
+    )
     folder.put(folder.prepare(shard / INFO, content))
     files.fsync_folder((shard / INFO).parent)
 

@@ -5,16 +5,11 @@ Each shard is claimed, as by any writer, so that a consumer that has it is fence
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import socket
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from typing import Any
 
 import structlog
 
@@ -23,16 +18,15 @@ from padreel.dataset import files, layout
 from padreel.dataset.commit_log import CommitLog, Entry
 from padreel.dataset.erasing import ErasingShard
 from padreel.dataset.erasure import ErasedSession, Erasure
+from padreel.dataset.runs import RUNS, record_run
 from padreel.errors import CorruptShardError, DatasetError, FencedError
-from padreel.training.checksums import checksums_text
 from padreel.training.erase_rows import PreparedRows, placed_behind, prepared_rows
 from padreel.training.erase_scan import Scan, Wanted, find, known_keys
-from padreel.training.known import known_spec, root_of
 from padreel.training.merge_erased import erasures_of
 from padreel.training.source import find_shards
+from padreel.training.take import take
 from padreel.version import __version__
 
-REPORTS: Final = Path("erasures")
 _ATTEMPTS = 20
 _log = structlog.get_logger("padreel.erase")
 
@@ -118,11 +112,12 @@ def _take_out(
     path: Path, keys: Collection[str], run: str, settings: Mapping[str, Any], scan: Scan, prepared: PreparedRows
 ) -> None:
     """Take the shard, and the sessions out of it if they are still there. Raises FencedError, as `erase_shard`."""
-    with closing(_open(path)) as shard:
+    with closing(_open(path, run)) as shard:
         scan.read_to(shard.last)
         found = scan.found(shard.last)
         if not found.sessions:
             return
+        check_recording(path, found.recording, settings)  # one may have begun meanwhile
         kept, behind = placed_behind(path, shard.last, found.first_index, keys)
         changed = {one.entry.n for one in behind} | {n for session in found.sessions for n in session.episodes}
         erasure = Erasure(
@@ -138,79 +133,36 @@ def _take_out(
         _log.info("erased", run=run, shard=str(path), commit=entry.n, sessions=[one.key for one in found.sessions])
 
 
-def _open(path: Path) -> ErasingShard:
-    first, (spec, _) = CommitLog(path).read(0), known_spec(path)
+def _open(path: Path, run: str) -> ErasingShard:
+    first = CommitLog(path).read(0)
     if first is None:
         raise CorruptShardError(f"{path / layout.commit_path(0)}: missing; restore it from a copy of the shard")
-    source = first.source
-    return ErasingShard.open(
-        path,
-        dataset=spec,
-        writer=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}-erase",
-        group=source.group,
-        cluster_id=source.cluster_id,
-        frames_topic=source.frames_topic,
-        pads_topic=source.pads_topic,
-        partition=source.partition,
-        partitions=source.partitions,
-    )
+    return take(path, first.source, "erase", run, ErasingShard)[0]
 
 
 def write_reports(shards: Sequence[Path], keys: Collection[str]) -> list[Path]:
-    """Write what the logs say of the erasures of these sessions beside the shards, where that is missing.
+    """Leave in each shard's `runs/` what its log says of the erasures of these sessions, where that is missing.
 
-    A file for each run, and a list of it and of the rows that it wrote with their sha256. Raises DatasetError, OSError.
+    Raises DatasetError, OSError.
     """
-    by_file: dict[Path, list[tuple[Path, Entry]]] = {}
+    written: list[Path] = []
     for path in shards:
         for entry in erasures_of(path):
-            if entry.erasure is not None and entry.erasure.keys & set(keys):
-                by_file.setdefault(root_of(path) / REPORTS / f"{entry.erasure.run}.json", []).append((path, entry))
-    written: list[Path] = []
-    for file, acts in by_file.items():
-        if not files.exists(file):
-            _write_report(file, acts)
-            written.append(file)
+            erasure = entry.erasure
+            if erasure is None or not erasure.keys & set(keys):
+                continue
+            file = path / RUNS / f"{erasure.run}.json"
+            if not files.exists(file):
+                sessions = [asdict(one) for one in erasure.sessions]
+                record_run(path, erasure.run, "erase", erasure.settings, entry.claim, commit=entry.n, sessions=sessions)
+                written.append(file)
     return written
 
 
-def _write_report(file: Path, acts: Sequence[tuple[Path, Entry]]) -> None:
-    first = acts[0][1].erasure
-    assert first is not None
-    root = file.parent.parent
-    shards = []
-    digests: dict[str, str] = {}
-    for path, entry in acts:
-        assert entry.erasure is not None
-        name = path.relative_to(root)
-        sessions = [asdict(one) for one in entry.erasure.sessions]
-        shards.append({"path": str(name), "commit": entry.n, "sessions": sessions, "source": asdict(entry.source)})
-        for one in entry.erasure.moved:
-            digests[str(name / layout.final_path("data", one.n))] = one.sha256
-    body = {
-        "format_version": 1,
-        "command": "erase",
-        "run": first.run,
-        "version": first.version,
-        "settings": first.settings,
-        "shards": shards,
-    }
-    content = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    digests[str(file.relative_to(root))] = hashlib.sha256(content).hexdigest()
-    files.make_folders([file.parent], root)
-    for path, data in ((file.with_suffix(".sha256"), checksums_text(digests).encode()), (file, content)):
-        temporary = path.with_name(f"{path.name}.tmp")
-        files.unlink(temporary)
-        files.write_durable(temporary, data)
-        files.rename(temporary, path)
-    files.fsync_folder(file.parent)
-
-
-def check_recording(found: Sequence[ShardErasure]) -> None:
-    """Raises DatasetError where a session that is to be erased is still being recorded."""
-    for one in found:
-        if one.recording:
-            raise DatasetError(
-                f"{one.path}: {', '.join(one.recording)}: still being recorded, as far as the log says; let the rig "
-                "end the session, or use --close to close it here: what still comes of it is dropped and counted"
-            )
+def check_recording(shard: Path, recording: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Raises DatasetError where a session that is to be erased is still being recorded, unless that is asked for."""
+    if recording and not settings.get("close"):
+        raise DatasetError(
+            f"{shard}: {', '.join(recording)}: still being recorded, as far as the log says; let the rig end the "
+            "session, or use --close to close it here: what still comes of it is dropped and counted"
+        )

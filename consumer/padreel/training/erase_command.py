@@ -52,8 +52,8 @@ def erase(roots: Sequence[Path], settings: EraseSettings) -> dict[str, Any]:
     """
     wanted = Wanted(frozenset(settings.session), frozenset(settings.rig))
     keys, found, unfinished = look(roots, wanted)
-    if not settings.close:
-        check_recording(found)
+    for one in found:
+        check_recording(one.path, one.recording, settings.recorded())
     merged = find_merged([*roots, *settings.merged], keys)  # before anything is changed: it may fail
     shown = find_shown([*roots, *settings.merged], find_shards(roots), keys)
     run, outcome = None, "planned" if found or unfinished or shown else "nothing left"

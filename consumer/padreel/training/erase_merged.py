@@ -1,4 +1,4 @@
-"""Merged datasets and exports that hold what was erased of shards: these are to be made anew."""
+"""Merged datasets, exports and bundles that hold what was erased of shards: these are to be made anew."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from padreel.dataset import files
 from padreel.errors import DatasetError
 from padreel.training.manifest import MANIFEST, read_manifest
 
-_EXPORT = Path("export_run.json")
+# Files by which other datasets say what they were made of, and what has made them: all list `episodes`.
+_RECORDS = {"export_run.json": "export", "augmentation.json": "augment bundle"}
 _BUILD = ".padreel-build"
 _BETWEEN = ".padreel-merged"
 
 
 @dataclass(frozen=True, slots=True)
 class MergedSet:
-    """A dataset that holds episodes of erased sessions, by their indices in it; `command` has made it, or `export`."""
+    """A dataset that holds episodes of erased sessions, by their indices in it; `command` has made it."""
 
     path: str
     command: str
@@ -59,24 +60,22 @@ def _episodes(path: Path) -> tuple[str, list[tuple[str, int]]]:
     manifest = read_manifest(path) if (path / MANIFEST).exists() else None
     if manifest is not None:
         return manifest.command, [(one.session, one.index) for one in manifest.episodes]
-    content = files.read(path / _EXPORT)
-    if content is None:
-        return "", []
-    try:  # of whatever format and version: more than this is not needed
-        return "export", [(str(one["session"]), int(one["index"])) for one in json.loads(content)["episodes"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path / _EXPORT}: does not say what is in the export ({error!r}); remove it") from error
+    for name, command in _RECORDS.items():
+        content = files.read(path / name)
+        if content is None:
+            continue
+        try:  # of whatever format and version: more than this is not needed
+            return command, [(str(one["session"]), int(one["index"])) for one in json.loads(content)["episodes"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path / name}: does not say which episodes it has ({error!r}); remove it") from error
+    return "", []
 
 
 def _walk(top: Path) -> Iterator[Path]:
     """The folder and those below it, but for what lies inside of datasets and of unfinished merges."""
+    inside = (str(MANIFEST), *_RECORDS, "commits")
     for folder, names, _ in os.walk(top):
         path = Path(folder)
-        if (
-            (path / MANIFEST).exists()
-            or (path / _EXPORT).exists()
-            or path.name.endswith(_BUILD)
-            or (path / "commits").is_dir()
-        ):
+        if path.name.endswith(_BUILD) or any((path / name).exists() for name in inside):
             names.clear()
         yield path

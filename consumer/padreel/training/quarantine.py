@@ -15,6 +15,7 @@ import structlog
 from padreel.dataset.commit_log import CommitLog, Entry
 from padreel.dataset.quarantine import held_back, release
 from padreel.dataset.runs import record_run
+from padreel.dataset.shard import Shard
 from padreel.errors import DatasetError, SettingsError
 from padreel.training.settings import QuarantineListSettings, ReleaseSettings
 from padreel.training.source import find_shards
@@ -79,7 +80,7 @@ def release_held(roots: Sequence[Path], sessions: Collection[str], episodes: Col
 def _release(
     path: Path, latest: Entry, commits: Collection[int], run: str, told: Mapping[str, Any]
 ) -> list[HeldEpisode]:
-    taken, lost = take(path, latest.source, "release", run)
+    taken, lost = take(path, latest.source, "release", run, Shard)
     with closing(taken):
         found = [_described(path, entry) for entry in release(taken, lambda entry: entry.n in commits)]
         record_run(path, run, "quarantine release", told, taken.claim, released=[one.commit for one in found])

@@ -9,6 +9,7 @@ from typing import Any
 
 from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.runs import record_run
+from padreel.dataset.shard import Shard
 from padreel.errors import DatasetError
 from padreel.training.take import take
 
@@ -24,7 +25,7 @@ def repair(shard: Path, run: str, settings: Mapping[str, Any]) -> list[str]:
     last = CommitLog(shard).last()
     if last is None or not last.totals.episodes:
         raise DatasetError(f"{shard}: no episode is committed; there is nothing to make anew")
-    taken, lost = take(shard, last.source, "repair", run)
+    taken, lost = take(shard, last.source, "repair", run, Shard)
     with closing(taken):
         taken.rewrite_episodes_files()
         record_run(shard, run, "check --repair", settings, taken.claim, not_restored=lost)
