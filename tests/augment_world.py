@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from padreel.exports.augment_bundle import Bundled, make_bundle
-from padreel.exports.augment_import import Imported, import_returned
-from padreel.exports.augment_settings import AugmentBundleSettings, AugmentImportSettings
+from padreel.exports.augment.bundle import Bundled, make_bundle
+from padreel.exports.augment.returning import Imported, import_returned
+from padreel.exports.augment.settings import AugmentBundleSettings, AugmentImportSettings
 from padreel.options import load
-from padreel.training.check import check
-from padreel.training.report import Verdict
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
 from tests.dataset_reading import ReadEpisode
 from tests.fakes import FakeBroker
 from tests.training_world import Played, consume, publish

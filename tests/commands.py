@@ -34,11 +34,11 @@ COMMANDS = {
     ],
     "padreel.__main__": [
         *("padreel.app", "padreel.replay", "padreel.skip"),
-        *("padreel.training.check_command", "padreel.training.merge_command"),
-        *("padreel.training.relabel_command", "padreel.training.show_command", "padreel.training.show_write"),
-        *("padreel.exports.export_command", "padreel.exports.v21", "padreel.exports.hdf5_command"),
-        "padreel.exports.augment_command",
-        "padreel.training.erase_command",
+        *("padreel.training.check.command", "padreel.training.merge.command"),
+        *("padreel.training.relabel.command", "padreel.training.show.command", "padreel.training.show.write"),
+        *("padreel.exports.export_command", "padreel.exports.v21", "padreel.exports.hdf5.command"),
+        "padreel.exports.augment.command",
+        "padreel.training.erase.command",
     ],
 }
 _REQUEST_BYTES = 2**20

@@ -15,7 +15,7 @@ from padreel.exports.export import Exported, export
 from padreel.exports.settings import ExportSettings
 from padreel.model import AppendUnit, Commit, Fate, OpenSpan, PartitionState
 from padreel.options import load
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.fakes import FakeBroker
 from tests.shard_world import open_shard

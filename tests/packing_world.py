@@ -8,7 +8,7 @@ from pathlib import Path
 
 from padreel.core.codecs import check_unit, framing_of
 from padreel.options import load
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.fakes import FakeBroker
 from tests.training_world import Played, consume, publish

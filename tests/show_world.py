@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from padreel.options import load
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings, ShowSettings
-from padreel.training.show import Shown, show
+from padreel.training.show.show import Shown, show
 from tests.fakes import FakeBroker
 from tests.training_world import GAME, MAPPING, OTHER_MAPPING, Played, consume, publish
 from tests.video_source import Picture, encode, moving_pictures

@@ -19,7 +19,7 @@ from padreel.dataset import layout
 from padreel.errors import DatasetError
 from padreel.options import load
 from padreel.training.manifest import read_manifest
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.augment_world import SESSIONS, bundle, contents, passes, played, shown, silent, take_back, vary
 from tests.dataset_reading import CAMERA, read_episodes

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from padreel.exports.augment_jobs import MAX_VARIANTS, Job, plan_jobs, sampled, seed_of, share_of
+from padreel.exports.augment.jobs import MAX_VARIANTS, Job, plan_jobs, sampled, seed_of, share_of
 
 PROFILES = st.lists(st.sampled_from(["lighting", "texture", "sensor", "weather"]), min_size=1, max_size=4, unique=True)
 SHARES = st.fractions(0, 1, max_denominator=100)

@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 
 from padreel.dataset import files
 from padreel.errors import InputError
-from padreel.exports.returned import read_returned
+from padreel.exports.augment.returned import read_returned
 from padreel.model import Schema
 from padreel.options import load
 from padreel.training.build import build_folder
-from padreel.training.check import check
-from padreel.training.merge import merge
-from padreel.training.report import Verdict
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.augment_world import bundle, contents, played, silent, take_back, vary
 from tests.commands import start

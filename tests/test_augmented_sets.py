@@ -13,8 +13,8 @@ from padreel.convert import convert
 from padreel.errors import DatasetError
 from padreel.options import load
 from padreel.settings import ConvertSettings
-from padreel.training.merge import merge
-from padreel.training.relabel import relabel
+from padreel.training.merge.merge import merge
+from padreel.training.relabel.relabel import relabel
 from padreel.training.settings import MergeSettings, RelabelSettings
 from tests.augment_world import SESSIONS, bundle, contents, passes, played, shown, silent, take_back, vary
 from tests.dataset_reading import CAMERA, read_episodes

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from padreel.__main__ import cli
 from padreel.dataset import files
-from padreel.exports.bundle_names import rig_folder
-from padreel.exports.bundle_rules import validate
+from padreel.exports.bundle.names import rig_folder
+from padreel.exports.bundle.rules import validate
 from padreel.options import load
-from padreel.training.merge import merge
-from padreel.training.relabel import relabel
+from padreel.training.merge.merge import merge
+from padreel.training.relabel.relabel import relabel
 from padreel.training.settings import MergeSettings, RelabelSettings
 from tests.bundle_world import SESSIONS, names_in, parsed, played, silent, write
 from tests.commands import start

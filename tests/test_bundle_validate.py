@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from padreel.__main__ import cli
-from padreel.exports.bundle_rules import RULES, BundleReport, validate
+from padreel.exports.bundle.rules import RULES, BundleReport, validate
 from tests.bundle_world import INDEX, INFO, RECORDING, SESSIONS, names_in, parsed, played, write
 from tests.shard_world import snapshot
 

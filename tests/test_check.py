@@ -19,9 +19,9 @@ from padreel.__main__ import cli
 from padreel.dataset import layout
 from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.layout import shard_folder
-from padreel.training import report
-from padreel.training.check import check
-from padreel.training.report import Finding, Report, Verdict, judged, worst
+from padreel.training.check import report
+from padreel.training.check.check import check
+from padreel.training.check.report import Finding, Report, Verdict, judged, worst
 from padreel_schemas.recording import PADS
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker

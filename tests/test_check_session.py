@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from padreel.training.check import check
-from padreel.training.report import Verdict
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
 from padreel_schemas.recording import PADS, SYNC
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from tests.session_folders import START_NS, event, frame_times, write_actions, write_folder, write_sync, write_video

@@ -17,7 +17,7 @@ from padreel.errors import CorruptShardError
 from padreel.exports.clips import Video, look_through, write_clip
 from padreel.exports.cuts import cut_from_key, cut_of
 from padreel.model import Schema
-from padreel.training.plan import Pictures
+from padreel.training.merge.plan import Pictures
 from padreel.training.write_videos import Part, pack_videos, pictures_of
 from tests.dataset_reading import read_packets
 from tests.video_source import (

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from padreel.core.pad import AXES, BUTTONS, OBSERVATION_NAMES, STICKS
-from padreel.training.draw import CURVE, MARK, PRESSED, Canvas, blend, box, fitted, frame, letters, new_canvas
-from padreel.training.draw_keys import KeysPanel
-from padreel.training.draw_pad import CONTROLS, PadPanel
-from padreel.training.draw_timeline import Lane, Timeline, draw_lane, lane_height
+from padreel.training.show.draw import CURVE, MARK, PRESSED, Canvas, blend, box, fitted, frame, letters, new_canvas
+from padreel.training.show.keys import KeysPanel
+from padreel.training.show.pad import CONTROLS, PadPanel
+from padreel.training.show.timeline import Lane, Timeline, draw_lane, lane_height
 
 SCALE = 2.0
 UNIT = st.floats(-1, 1, width=32)

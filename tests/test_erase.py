@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import padreel.training.erase
+import padreel.training.erase.erase
 from padreel import replay
 from padreel.core.erase import erased, is_erased, with_replays
 from padreel.core.replay import replay_key
@@ -18,11 +18,11 @@ from padreel.dataset import commit_log, files, layout, shard
 from padreel.dataset.commit_log import CommitLog, Kind
 from padreel.errors import DatasetError, FencedError
 from padreel.model import ClosedSession, CloseReason, OpenSession, PartitionState
-from padreel.training.check_shard import check_shard
-from padreel.training.erase import erase_shard, look
-from padreel.training.erase_scan import Wanted
-from padreel.training.merge_erased import erasures_of
-from padreel.training.repair import repair
+from padreel.training.check.repair import repair
+from padreel.training.check.shard import check_shard
+from padreel.training.erase.erase import erase_shard, look
+from padreel.training.erase.scan import Wanted
+from padreel.training.merge.erased import erasures_of
 from tests.erase_world import EPISODES, OPEN, REJECTED, goes_on, held, key, make, sessions_without
 from tests.shard_world import Crash, CrashAt, PlainStage, Seen, open_shard, read_shard, snapshot
 
@@ -316,7 +316,7 @@ def test_many_files_of_metadata(
 def test_who_was_overtaken_while_erasing_changes_nothing(
     made: Path, tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(padreel.training.erase, "_ATTEMPTS", 1)
+    monkeypatch.setattr(padreel.training.erase.erase, "_ATTEMPTS", 1)
     points = count_points(copy_of(made, tmp_path / "count"), "anna")
     for point in range(part, points, 4):
         path = copy_of(made, tmp_path / str(point))

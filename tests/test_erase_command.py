@@ -19,17 +19,17 @@ from padreel.dataset import files
 from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
-from padreel.exports.augment_bundle import make_bundle
-from padreel.exports.augment_settings import AugmentBundleSettings
+from padreel.exports.augment.bundle import make_bundle
+from padreel.exports.augment.settings import AugmentBundleSettings
 from padreel.exports.export import export
 from padreel.exports.settings import ExportSettings
 from padreel.options import load
-from padreel.training.check import check
-from padreel.training.erase_command import erase, run_erase
-from padreel.training.merge import merge
-from padreel.training.report import Verdict
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
+from padreel.training.erase.command import erase, run_erase
+from padreel.training.merge.merge import merge
 from padreel.training.settings import EraseSettings, MergeSettings, ShowSettings
-from padreel.training.show import show
+from padreel.training.show.show import show
 from tests.dataset_reading import read_episodes, read_info
 from tests.erase_world import held_of as held
 from tests.fakes import FakeBroker

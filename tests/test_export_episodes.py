@@ -17,7 +17,7 @@ from padreel.exports.cuts import cut_of
 from padreel.exports.episodes import Source, columns_of, open_source
 from padreel.options import load
 from padreel.training.manifest import FORMAT_VERSION, MANIFEST
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker

@@ -19,13 +19,13 @@ from click.testing import CliRunner
 
 from padreel.__main__ import cli
 from padreel.errors import DatasetError, FormatVersionError
-from padreel.exports.hdf5_episode import Hdf5Episode, Hdf5Schema
-from padreel.exports.hdf5_file import Hdf5Writer, open_hdf5
-from padreel.exports.hdf5_merge import merge_hdf5
-from padreel.exports.hdf5_validate import validate
+from padreel.exports.hdf5.episode import Hdf5Episode, Hdf5Schema
+from padreel.exports.hdf5.file import Hdf5Writer, open_hdf5
+from padreel.exports.hdf5.merge import merge_hdf5
+from padreel.exports.hdf5.validate import validate
 from padreel.exports.record import read_record
 from padreel.training.build import build_folder
-from padreel.training.report import Verdict
+from padreel.training.check.report import Verdict
 from tests.dataset_reading import read_episodes
 from tests.export_world import SESSIONS, TRIMMED, files_of, lines, make_sessions, make_trimmed, nothing, run, same
 from tests.shard_world import snapshot

@@ -20,7 +20,7 @@ from padreel.exports.record import read_record
 from padreel.options import load
 from padreel.training.build import build_folder
 from padreel.training.checksums import read_checksums
-from padreel.training.relabel_command import relabel_any
+from padreel.training.relabel.command import relabel_any
 from padreel.training.settings import RelabelSettings
 from tests.dataset_reading import ReadEpisode, read_episodes
 from tests.export_world import SESSIONS, TRIMMED, files_of, lines, make_sessions, make_trimmed, nothing, run, same

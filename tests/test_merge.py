@@ -20,10 +20,10 @@ from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
 from padreel.options import load
 from padreel.training.build import build_folder
-from padreel.training.check import check
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
 from padreel.training.manifest import read_manifest
-from padreel.training.merge import Merged, merge
-from padreel.training.report import Verdict
+from padreel.training.merge.merge import Merged, merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import CAMERA, read_episodes, read_info
 from tests.fakes import FakeBroker
@@ -266,7 +266,7 @@ def test_only_what_is_committed_enters_even_before_it_is_published(root: Path, t
 
 
 def test_files_are_not_packed_beyond_their_limit(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("padreel.training.plan.MAX_PACKED_SECONDS", 1)  # thirty pictures
+    monkeypatch.setattr("padreel.training.merge.plan.MAX_PACKED_SECONDS", 1)  # thirty pictures
     run([root], tmp_path / "out", compact=True)
     merged = read_episodes(tmp_path / "out")
     assert [sum(other.video == one.video for other in merged) for one in merged] == [2, 2, 1, 1]

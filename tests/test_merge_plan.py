@@ -13,8 +13,8 @@ from padreel.dataset.layout import VIDEO_FILES_SIZE_IN_MB
 from padreel.errors import SettingsError
 from padreel.options import load
 from padreel.training.episode import CommittedEpisode
-from padreel.training.plan import MAX_PACKED_SECONDS, Pictures, Start, plan_merge
-from padreel.training.selection import (
+from padreel.training.merge.plan import MAX_PACKED_SECONDS, Pictures, Start, plan_merge
+from padreel.training.merge.selection import (
     Condition,
     Filters,
     Reason,

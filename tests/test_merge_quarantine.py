@@ -20,11 +20,11 @@ from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
 from padreel.options import load
-from padreel.training.check import check
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
 from padreel.training.manifest import Manifest, read_manifest
-from padreel.training.merge import Merged, merge
+from padreel.training.merge.merge import Merged, merge
 from padreel.training.quarantine import list_held, release_held
-from padreel.training.report import Verdict
 from padreel.training.settings import MergeSettings
 from tests.consumer_on_disk import Member
 from tests.consumer_world import be_quick, play, until

@@ -16,7 +16,7 @@ from padreel.dataset import layout
 from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
 from padreel.training.build import build_folder
-from padreel.training.report import Verdict
+from padreel.training.check.report import Verdict
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
 from tests.test_merge import SESSIONS, numbers, run, two_partitions, verdicts

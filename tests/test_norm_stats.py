@@ -22,7 +22,7 @@ from padreel.__main__ import cli
 from padreel.dataset.layout import shard_folder
 from padreel.errors import DatasetError
 from padreel.options import load
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.norm_stats import SavedStats, save_stats
 from padreel.training.one_file import manifest_path
 from padreel.training.settings import MergeSettings, StatsSettings

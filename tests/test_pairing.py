@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from padreel.training.pairing import NO_EVENT, recover_pairing
+from padreel.training.relabel.pairing import NO_EVENT, recover_pairing
 
 FRAME_NS = 33_333_333
 

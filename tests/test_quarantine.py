@@ -17,10 +17,10 @@ from padreel.dataset.entries import claim
 from padreel.dataset.lost import commit_lost
 from padreel.dataset.quarantine import held_back, release, releases, releasing
 from padreel.errors import CorruptShardError, FencedError
-from padreel.training.check_shard import check_shard
-from padreel.training.erase import erase_shard
+from padreel.training.check.repair import repair
+from padreel.training.check.shard import check_shard
+from padreel.training.erase.erase import erase_shard
 from padreel.training.quarantine import list_held, release_held
-from padreel.training.repair import repair
 from padreel.training.source import SourceShard
 from tests.quarantine_world import BAD, GOOD, held, indices, judging_stage, last_of, make, opened, said, tell
 from tests.shard_world import (

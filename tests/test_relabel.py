@@ -25,12 +25,12 @@ from padreel.errors import CorruptShardError, DatasetError, ProfileError
 from padreel.options import load
 from padreel.settings import ConvertSettings
 from padreel.training.build import build_folder
-from padreel.training.check import check
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
 from padreel.training.manifest import read_manifest
-from padreel.training.merge import merge
-from padreel.training.relabel import RelabelledSet
-from padreel.training.relabel_command import relabel_any
-from padreel.training.report import Verdict
+from padreel.training.merge.merge import merge
+from padreel.training.relabel.command import relabel_any
+from padreel.training.relabel.relabel import RelabelledSet
 from padreel.training.settings import MergeSettings, RelabelSettings
 from tests.commands import start
 from tests.dataset_reading import read_episodes
@@ -227,7 +227,7 @@ def test_what_lerobot_cannot_load_is_not_given_its_name_where_that_is_asked(
             raise error
         return "0.4.4"
 
-    monkeypatch.setattr("padreel.training.relabel.load_with_lerobot", ask)
+    monkeypatch.setattr("padreel.training.relabel.relabel.load_with_lerobot", ask)
     with pytest.raises(DatasetError, match="lerobot cannot load it"):
         relabel(made, source, tmp_path / "out", "other", mode="production")
     assert len(asked) == 1

@@ -17,9 +17,9 @@ from padreel.dataset import layout
 from padreel.dataset.commit_log import CommitLog
 from padreel.dataset.layout import shard_folder
 from padreel.options import load
-from padreel.training.check import check
-from padreel.training.merge import merge
-from padreel.training.report import Verdict
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker

@@ -21,14 +21,14 @@ from padreel.dataset import files, layout
 from padreel.dataset.layout import shard_folder
 from padreel.errors import CorruptShardError, DatasetError, InputError, SettingsError
 from padreel.options import load
-from padreel.training import show as show_module
 from padreel.training.checksums import CHECKSUMS, read_checksums
-from padreel.training.relabel_command import relabel_any
+from padreel.training.relabel.command import relabel_any
 from padreel.training.settings import RelabelSettings, ShowSettings
-from padreel.training.show import show
-from padreel.training.show_list import SHOW_LIST, VIS, locked_folder, read_show_list
-from padreel.training.show_read import open_dataset
-from padreel.training.show_screen import Screen
+from padreel.training.show import show as show_module
+from padreel.training.show.listing import SHOW_LIST, VIS, locked_folder, read_show_list
+from padreel.training.show.read import open_dataset
+from padreel.training.show.screen import Screen
+from padreel.training.show.show import show
 from tests.shard_world import snapshot
 from tests.show_world import SESSIONS, make, names_in, nearest, nothing, pictures_in, played, run
 from tests.training_world import failing

@@ -18,12 +18,12 @@ from padreel.dataset import files
 from padreel.dataset.layout import shard_folder
 from padreel.options import load
 from padreel.training.build import build_folder
-from padreel.training.check import check
+from padreel.training.check.check import check
+from padreel.training.check.report import Verdict
 from padreel.training.checksums import CHECKSUMS, read_checksums
-from padreel.training.merge import merge
-from padreel.training.report import Verdict
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
-from padreel.training.show_list import SHOW_LIST, VIS, read_show_list
+from padreel.training.show.listing import SHOW_LIST, VIS, read_show_list
 from tests.commands import start
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot

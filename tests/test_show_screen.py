@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from padreel.core.pad import OBSERVATION_NAMES
-from padreel.training.draw import resized
-from padreel.training.show_read import ShownEpisode
-from padreel.training.show_screen import Screen, lanes_of
+from padreel.training.show.draw import resized
+from padreel.training.show.read import ShownEpisode
+from padreel.training.show.screen import Screen, lanes_of
 
 
 def episode(rows: int = 40, size: tuple[int, int] = (640, 360)) -> ShownEpisode:

@@ -24,7 +24,7 @@ from padreel.errors import InputError, RootMismatchError
 from padreel.model import Effect
 from padreel.options import load
 from padreel.settings import ConvertSettings
-from padreel.training.erase_command import erase
+from padreel.training.erase.command import erase
 from padreel.training.settings import EraseSettings
 from padreel.watch import Pace, WatchResult, read_history, watch
 from tests.dataset_reading import ReadEpisode, read_episodes, read_info

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.model import Topic
-from padreel.training.check import check
-from padreel.training.report import Finding, Verdict
+from padreel.training.check.check import check
+from padreel.training.check.report import Finding, Verdict
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
 from tests.consumer_on_disk import Member
 from tests.dataset_reading import CAMERA, ReadEpisode, read_episodes

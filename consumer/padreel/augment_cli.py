@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from padreel.click_settings import load_settings, settings_options
-from padreel.exports.augment_settings import AugmentBundleSettings, AugmentImportSettings, AugmentRequestsSettings
+from padreel.exports.augment.settings import AugmentBundleSettings, AugmentImportSettings, AugmentRequestsSettings
 
 
 @click.group()
@@ -21,7 +21,7 @@ def augment() -> None:
 def bundle(path: Path, **values: object) -> None:
     """Write an mp4 of each episode of PATH, a merged dataset or shards, and the jobs for the model."""
     settings = load_settings(AugmentBundleSettings, values)
-    from padreel.exports.augment_command import run_bundle
+    from padreel.exports.augment.command import run_bundle
     from padreel.logs import configure_logging
 
     configure_logging(settings.log_format)
@@ -34,7 +34,7 @@ def bundle(path: Path, **values: object) -> None:
 def requests(bundle: Path, **values: object) -> None:
     """Write which videos of a BUNDLE a model is to look at: all originals and a share of the variants."""
     settings = load_settings(AugmentRequestsSettings, values)
-    from padreel.exports.augment_command import run_requests
+    from padreel.exports.augment.command import run_requests
     from padreel.logs import configure_logging
 
     configure_logging(settings.log_format)
@@ -47,7 +47,7 @@ def requests(bundle: Path, **values: object) -> None:
 def import_(path: Path, **values: object) -> None:
     """Make a dataset of the mp4s that came back and the actions of PATH, which the bundle was made of."""
     settings = load_settings(AugmentImportSettings, values)
-    from padreel.exports.augment_command import run_import
+    from padreel.exports.augment.command import run_import
     from padreel.logs import configure_logging
 
     configure_logging(settings.log_format)

@@ -41,7 +41,7 @@ def validate(path: Path, **values: object) -> None:
     Exit code 0 is PASS, 3 WARN, 4 FAIL.
     """
     settings = load_settings(Hdf5ValidateSettings, values)
-    from padreel.exports.hdf5_command import run_validate
+    from padreel.exports.hdf5.command import run_validate
     from padreel.logs import configure_logging
 
     configure_logging(settings.log_format)
@@ -54,7 +54,7 @@ def validate(path: Path, **values: object) -> None:
 def merge(paths: tuple[Path, ...], **values: object) -> None:
     """Merge HDF5 exports into one. Videos are hard-linked."""
     settings = load_settings(Hdf5MergeSettings, values)
-    from padreel.exports.hdf5_command import run_hdf5_merge
+    from padreel.exports.hdf5.command import run_hdf5_merge
     from padreel.logs import configure_logging
 
     configure_logging(settings.log_format)
@@ -74,7 +74,7 @@ def validate_bundle(path: Path, as_json: bool) -> None:
 
     Exit code 0 is PASS, 4 FAIL.
     """
-    from padreel.exports.bundle_command import run_validate
+    from padreel.exports.bundle.command import run_validate
 
     raise SystemExit(run_validate(path, click.echo, as_json=as_json))
 

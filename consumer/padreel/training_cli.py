@@ -32,7 +32,7 @@ def check(path: Path, **values: object) -> None:
     """
     settings = load_settings(CheckSettings, values)
     from padreel.logs import configure_logging
-    from padreel.training.check_command import run_check
+    from padreel.training.check.command import run_check
 
     configure_logging(settings.log_format)
     raise SystemExit(run_check(path, settings, click.echo))
@@ -45,7 +45,7 @@ def merge(roots: tuple[Path, ...], **values: object) -> None:
     """Merge all shards at and below the ROOTs into one LeRobot dataset. Videos are hard-linked, never re-encoded."""
     settings = load_settings(MergeSettings, values)
     from padreel.logs import configure_logging
-    from padreel.training.merge_command import run_merge
+    from padreel.training.merge.command import run_merge
 
     configure_logging(settings.log_format)
     run_merge(roots, settings, click.echo)
@@ -58,7 +58,7 @@ def relabel(path: Path, **values: object) -> None:
     """Make a merged dataset, or the shards below a folder, anew under another action mapping."""
     settings = load_settings(RelabelSettings, values)
     from padreel.logs import configure_logging
-    from padreel.training.relabel_command import run_relabel
+    from padreel.training.relabel.command import run_relabel
 
     configure_logging(settings.log_format)
     run_relabel(path, settings, click.echo)
@@ -74,7 +74,7 @@ def show(path: Path, **values: object) -> None:
     """
     settings = load_settings(ShowSettings, values)
     from padreel.logs import configure_logging
-    from padreel.training.show_command import run_show
+    from padreel.training.show.command import run_show
 
     configure_logging(settings.log_format)
     run_show(path, settings, click.echo)
@@ -101,7 +101,7 @@ def erase(roots: tuple[Path, ...], **values: object) -> None:
     """
     settings = load_settings(EraseSettings, values)
     from padreel.logs import configure_logging
-    from padreel.training.erase_command import run_erase
+    from padreel.training.erase.command import run_erase
 
     configure_logging(settings.log_format)
     run_erase(roots, settings, click.echo)

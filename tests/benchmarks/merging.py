@@ -19,7 +19,7 @@ from pathlib import Path
 from padreel.dataset.layout import shard_folder
 from padreel.model import AppendUnit, Commit, Effect, Fate, OpenSpan, PartitionState
 from padreel.options import load
-from padreel.training.merge import merge
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.shard_world import open_shard
 from tests.test_stage import draft

@@ -19,9 +19,9 @@ import pytest
 from padreel.dataset import files
 from padreel.dataset.layout import shard_folder
 from padreel.options import load
-from padreel.training.check_dataset import check_dataset
-from padreel.training.erase_command import erase
-from padreel.training.report import Finding, Verdict
+from padreel.training.check.dataset import check_dataset
+from padreel.training.check.report import Finding, Verdict
+from padreel.training.erase.command import erase
 from padreel.training.settings import EraseSettings
 from tests.commands import start
 from tests.dataset_reading import ReadEpisode, read_episodes

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from padreel.dataset import files
-from padreel.exports.hdf5_merge import merge_hdf5
+from padreel.exports.hdf5.merge import merge_hdf5
 from padreel.training.build import build_folder
 from padreel.training.checksums import checksums_text, read_checksums
 from tests.commands import start

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deploy.local.broker import cache_folder
 from padreel import convert_sessions, load_action_mapping_profile, load_game_definition
 from padreel.options import load
-from padreel.training.relabel import relabel
+from padreel.training.relabel.relabel import relabel
 from padreel.training.settings import RelabelSettings
 from tests.conftest import TopicNames
 from tests.e2e.processes import Rig, consumer

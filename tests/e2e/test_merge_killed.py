@@ -21,10 +21,10 @@ import pytest
 from padreel.dataset import files
 from padreel.options import load
 from padreel.training.build import build_folder
-from padreel.training.check import check
-from padreel.training.check_dataset import check_dataset
-from padreel.training.merge import merge
-from padreel.training.report import Finding, Verdict
+from padreel.training.check.check import check
+from padreel.training.check.dataset import check_dataset
+from padreel.training.check.report import Finding, Verdict
+from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings
 from tests.commands import start
 from tests.dataset_reading import ReadEpisode, read_episodes

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from padreel.options import load
-from padreel.training.merge import merge
-from padreel.training.relabel import relabel
+from padreel.training.merge.merge import merge
+from padreel.training.relabel.relabel import relabel
 from padreel.training.settings import MergeSettings, RelabelSettings
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker

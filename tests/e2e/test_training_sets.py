@@ -13,7 +13,7 @@ import pytest
 
 from padreel.errors import DatasetError
 from padreel.options import load
-from padreel.training.merge import Merged, merge
+from padreel.training.merge.merge import Merged, merge
 from padreel.training.settings import MergeSettings
 from tests.dataset_reading import CAMERA, read_episodes
 from tests.fakes import FakeBroker

@@ -27,7 +27,7 @@ from padreel.options import load
 from padreel.training.build import update_is_interrupted
 from padreel.training.checksums import CHECKSUMS, read_checksums
 from padreel.training.manifest import MANIFEST, Manifest, ManifestEpisode, read_manifest
-from padreel.training.merge import merge, schema_of
+from padreel.training.merge.merge import merge, schema_of
 from padreel.training.settings import MergeSettings
 from padreel.training.tree import TreeError, episode_files, read_info, read_table
 from padreel.training.write_tree import Tell

@@ -73,11 +73,11 @@ def _writer(name: str) -> Writer:
 
             return write_v21
         case "hdf5":
-            from padreel.exports.hdf5 import write_hdf5
+            from padreel.exports.hdf5.write import write_hdf5
 
             return write_hdf5
         case "bundle":
-            from padreel.exports.bundle import write_bundle
+            from padreel.exports.bundle.write import write_bundle
 
             return write_bundle
     raise ValueError(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from padreel.exports.export import Exported, export, summary
 from padreel.exports.settings import ExportSettings
-from padreel.training.merge_command import progress, system_errors
+from padreel.training.merge.command import progress, system_errors
 
 
 def run_export(path: Path, settings: ExportSettings, say: Callable[[str], None]) -> None:

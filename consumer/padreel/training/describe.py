@@ -13,7 +13,7 @@ from padreel.dataset import layout, projection
 from padreel.dataset.layout import CAMERA
 from padreel.dataset.stats import Stats, column_stats
 from padreel.model import Schema
-from padreel.training.plan import Planned
+from padreel.training.merge.plan import Planned
 
 ROWS_PER_GROUP: Final = 250
 # Beside a shard's own columns: whence the episode is, and where its gamepad states lie.

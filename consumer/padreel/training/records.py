@@ -10,8 +10,8 @@ from typing import Any
 from padreel.dataset import layout
 from padreel.dataset.layout import CAMERA
 from padreel.training.manifest import ManifestEpisode, ManifestShard
-from padreel.training.plan import Plan, Planned
-from padreel.training.selection import Reason, Selection
+from padreel.training.merge.plan import Plan, Planned
+from padreel.training.merge.selection import Reason, Selection
 from padreel.training.source import SourceShard
 
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from padreel.errors import SettingsError
 from padreel.settings import BrokerSettings, Settings, dead_letters_topic, parse_time, setting
-from padreel.training.selection import Filters, parse_where
+from padreel.training.merge.selection import Filters, parse_where
 
 
 def _parse_names(value: object) -> object:

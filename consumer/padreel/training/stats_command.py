@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from padreel.training.merge_command import system_errors
+from padreel.training.merge.command import system_errors
 from padreel.training.norm_stats import SavedStats, save_stats
 from padreel.training.settings import StatsSettings
 

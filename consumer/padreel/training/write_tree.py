@@ -22,7 +22,7 @@ from padreel.model import Schema
 from padreel.training import describe
 from padreel.training.build import Build
 from padreel.training.image_stats import all_picture_stats
-from padreel.training.plan import Pictures, Plan, Planned
+from padreel.training.merge.plan import Pictures, Plan, Planned
 from padreel.training.source import SourceShard
 from padreel.training.tree import episode_files, read_table
 from padreel.training.write_rows import numbered, parse_rows, write_table_file

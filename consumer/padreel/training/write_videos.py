@@ -15,7 +15,7 @@ from padreel.dataset import files
 from padreel.dataset.remux import SpanWriter, open_span, system_errors
 from padreel.errors import CorruptShardError
 from padreel.model import Schema, Stream
-from padreel.training.plan import Pictures
+from padreel.training.merge.plan import Pictures
 from padreel.training.write_rows import TEMPORARY, publish_file
 from padreel_schemas import capture
 

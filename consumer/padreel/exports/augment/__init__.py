@@ -1,0 +1,1 @@
+"""The round trip through a remote video model."""

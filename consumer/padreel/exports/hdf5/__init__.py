@@ -1,0 +1,1 @@
+"""Episodes as one HDF5 file with their videos beside it."""

@@ -1,0 +1,1 @@
+"""Checking session folders, shards and merged datasets, and mending shards."""

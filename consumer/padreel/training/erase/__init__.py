@@ -1,0 +1,1 @@
+"""Taking a player's recordings out of shards for good."""

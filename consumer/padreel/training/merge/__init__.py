@@ -1,0 +1,1 @@
+"""Many shards as one dataset."""

@@ -1,0 +1,1 @@
+"""Actions and states anew, under another mapping."""
