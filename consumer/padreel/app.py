@@ -59,7 +59,6 @@ def _first(group: BaseExceptionGroup[PadreelError]) -> PadreelError:
 
 async def consume(settings: ConsumerSettings) -> None:
     """Check everything that can be checked beforehand, then consume."""
-    log_gate(settings)
     rigs = load_rigs(settings.rigs)
     spec = dataset_spec(settings, settings.schema_of_root)
     client_id = "padreel"
@@ -71,6 +70,7 @@ async def consume(settings: ConsumerSettings) -> None:
         security=settings.security,
     )
     identity = await opened_root(settings, spec, cluster)
+    log_gate(settings)
     source = KafkaSource(
         settings.bootstrap_servers,
         settings.group_id,
