@@ -107,6 +107,10 @@ EXPECTED_OF_FLEET: Expected = {
     "Episodes per hour by why they ended": lambda s: (
         min(s.last(reason="end"), s.last(reason="split")) > SEEN * s.scene.waiting and s.last(reason="silence") > 0.5
     ),
+    # The rig without a pad has every frame decided by a deadline.
+    "Episodes quarantined per hour": lambda s: (
+        {one.labels["component"] for one in s.curves if one.peak()} == {"forced"}
+    ),
     "Rejected by reason": lambda s: all(s.last(reason=one) > 0.5 for one in ("key_invalid", "unparsable", "schema")),
     "Video written": lambda s: s.last() > 10_000,
     "Frames whose pad was not proven": lambda s: 0.1 < s.peak(partition="0") <= 1 and s.peak(partition="1") == 0,
