@@ -190,7 +190,8 @@ class Player:
             raise ViolationError("packets are missing")
         if min(p[1] for p in packets) != packets[0][1]:
             raise ViolationError("a packet is shown before the first one")
-        kinds = {r[2:4]: r[5] for r in self.world.frames if r[0] == "F" and r[1] == draft.key}
+        # A rig that restarted may have sent the same numbers again, of another kind; of that nothing is taken.
+        kinds = {r[2:4]: r[5] for r in reversed(self.world.frames) if r[0] == "F" and r[1] == draft.key}
         if follow and follow[0][0] != packets[0][0] + 1 and kinds[packets[0]] not in (OPEN, OPEN_IDR):
             raise ViolationError("packets are missing after the first")
         indices = range(draft.first_frame_index, draft.first_frame_index + len(draft.time_ns))

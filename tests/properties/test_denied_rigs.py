@@ -104,6 +104,7 @@ def play_denied(seed: int) -> DenyingPlayer:
 
 @given(st.integers(0, 2**32))
 @example(0)
+@example(537077)  # a rig restarts, and sends a number again with a picture of another kind
 @settings(max_examples=300, deadline=None)
 def test_a_denied_rig_has_no_episode_and_every_record_is_counted_once(seed: int) -> None:
     play_denied(seed)
