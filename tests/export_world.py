@@ -20,7 +20,7 @@ from padreel.training.settings import MergeSettings
 from tests.fakes import FakeBroker
 from tests.shard_world import open_shard
 from tests.test_stage import draft
-from tests.training_world import Played, consume, publish
+from tests.training_world import Played, consume, nothing, publish
 from tests.video_source import Picture, Source, encode, moving_pictures
 from tests.video_world import DATASET
 
@@ -37,10 +37,6 @@ SESSIONS = [
 # First picture and rows of each episode, of forty pictures in GOPs of twelve: from a key on; from between two keys,
 # with a key inside; without one inside; ending where pictures need one that is shown later; such a one alone.
 TRIMMED = ((12, 12), (7, 20), (5, 4), (0, 14), (24, 2))
-
-
-def nothing(step: str, done: int, total: int) -> None:
-    return None
 
 
 def make_sessions(folder: Path) -> Path:

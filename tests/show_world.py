@@ -15,17 +15,13 @@ from padreel.training.merge.merge import merge
 from padreel.training.settings import MergeSettings, ShowSettings
 from padreel.training.show.show import Shown, show
 from tests.fakes import FakeBroker
-from tests.training_world import GAME, MAPPING, OTHER_MAPPING, Played, consume, publish
+from tests.training_world import GAME, MAPPING, OTHER_MAPPING, Played, consume, nothing, publish
 from tests.video_source import Picture, encode, moving_pictures
 
 SESSIONS = [
     Played(f"session-{i}@{i}", f"rig-{i}", encode(moving_pictures(9 + i, seed=i), gop=6, b_frames=i)) for i in range(3)
 ]
 LATER = Played("session-3@3", "rig-3", encode(moving_pictures(8, seed=3), gop=6))
-
-
-def nothing(step: str, done: int, total: int) -> None:
-    return None
 
 
 def make(folder: Path) -> Path:

@@ -9,16 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from padreel.convert import convert
 from padreel.errors import DatasetError
 from padreel.options import load
-from padreel.settings import ConvertSettings
 from padreel.training.merge.merge import merge
 from padreel.training.relabel.relabel import relabel
 from padreel.training.settings import MergeSettings, RelabelSettings
 from tests.augment_world import SESSIONS, bundle, contents, passes, played, shown, silent, take_back, vary
 from tests.dataset_reading import CAMERA, read_episodes
-from tests.training_world import OTHER_MAPPING, Played, as_bytes, episodes_of
+from tests.training_world import OTHER_MAPPING, Played, as_bytes, convert_recordings, episodes_of
 from tests.video_source import Picture, decode
 
 
@@ -106,16 +104,7 @@ def test_a_relabelled_source_has_other_actions(made: Path, tmp_path: Path) -> No
 @pytest.mark.recordings
 def test_real_recordings_that_begin_between_two_keyframes(recordings: Path, tmp_path: Path) -> None:
     """Their mp4s begin with pictures that are hidden: readers that heed edit lists see just the episode's."""
-    values = {
-        "session_root": recordings / "sessions",
-        "game_definition": recordings / "melee-game-definition.yaml",
-        "action_mapping": recordings / "melee-action-mapping.yaml",
-        "output_root": tmp_path / "root",
-        "repo_id": "test/melee",
-        "task": "Win the match",
-        "max_pre_action_seconds": 0.1,
-    }
-    convert(load(ConvertSettings, values))
+    convert_recordings(recordings, tmp_path / "root", 0.1)
     originals = read_episodes(tmp_path / "root")
     assert any(one.from_timestamp > 0 for one in originals)
     bundled = bundle(tmp_path / "root", tmp_path / "bundle", variants=1)

@@ -22,17 +22,13 @@ from padreel.training.settings import MergeSettings
 from tests.dataset_reading import read_episodes
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
-from tests.training_world import Played, consume, publish
+from tests.training_world import Played, consume, nothing, publish
 from tests.video_source import decode, encode, moving_pictures
 
 SESSIONS = [
     Played(f"s-{i}@{i}", f"rig-{i % 2}", encode(moving_pictures(9 + i, seed=i), gop=5), task="Win" if i == 2 else "")
     for i in range(4)
 ]
-
-
-def nothing(step: str, done: int, total: int) -> None:
-    return None
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from padreel.training.checksums import read_checksums
 from padreel.training.relabel.command import relabel_any
 from padreel.training.settings import RelabelSettings
 from tests.dataset_reading import ReadEpisode, read_episodes
-from tests.export_world import SESSIONS, TRIMMED, files_of, lines, make_sessions, make_trimmed, nothing, run, same
+from tests.export_world import SESSIONS, TRIMMED, files_of, lines, make_sessions, make_trimmed, run, same
 from tests.shard_world import snapshot
 from tests.test_stage import spec
-from tests.training_world import OTHER_MAPPING, other_action
+from tests.training_world import OTHER_MAPPING, nothing, other_action
 from tests.video_source import Picture, Source, decode, encode, moving_pictures
 
 CAMERA = "observation.images.main"

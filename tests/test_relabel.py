@@ -18,12 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from padreel.__main__ import cli
-from padreel.convert import convert as convert_folder
 from padreel.dataset import files, layout
 from padreel.dataset.layout import shard_folder
 from padreel.errors import CorruptShardError, DatasetError, ProfileError
 from padreel.options import load
-from padreel.settings import ConvertSettings
 from padreel.training.build import build_folder
 from padreel.training.check.check import check
 from padreel.training.check.report import Verdict
@@ -43,6 +41,8 @@ from tests.training_world import (
     Played,
     check_against_sources,
     consume,
+    convert_recordings,
+    nothing,
     other_action,
     publish,
 )
@@ -58,10 +58,6 @@ SESSIONS = [
         ]
     )
 ]
-
-
-def nothing(step: str, done: int, total: int) -> None:
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -243,16 +239,7 @@ def test_what_lerobot_cannot_load_is_not_given_its_name_where_that_is_asked(
 @pytest.mark.recordings
 def test_the_real_recordings_give_the_same_bytes(recordings: Path, tmp_path: Path) -> None:
     """Hundreds of EVENTs a session, ages of all sizes, and a first row that is not the session's first."""
-    values = {
-        "session_root": recordings / "sessions",
-        "game_definition": recordings / "melee-game-definition.yaml",
-        "action_mapping": recordings / "melee-action-mapping.yaml",
-        "output_root": tmp_path / "root",
-        "repo_id": "test/melee",
-        "task": "Win the match",
-        "max_pre_action_seconds": 0.4,
-    }
-    convert_folder(load(ConvertSettings, values))
+    convert_recordings(recordings, tmp_path / "root", 0.4)
     merge([tmp_path / "root"], load(MergeSettings, {"output": tmp_path / "merged"}), nothing)
     mapping = {"action_mapping": recordings / "melee-action-mapping.yaml", "output": tmp_path / "out"}
     relabel_any(tmp_path / "merged", load(RelabelSettings, mapping), nothing)

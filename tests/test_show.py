@@ -30,8 +30,8 @@ from padreel.training.show.read import open_dataset
 from padreel.training.show.screen import Screen
 from padreel.training.show.show import show
 from tests.shard_world import snapshot
-from tests.show_world import SESSIONS, make, names_in, nearest, nothing, pictures_in, played, run
-from tests.training_world import failing
+from tests.show_world import SESSIONS, make, names_in, nearest, pictures_in, played, run
+from tests.training_world import failing, nothing
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ from padreel.training.show.listing import SHOW_LIST, VIS, read_show_list
 from tests.commands import start
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
-from tests.show_world import LATER, SESSIONS, make, names_in, nothing, run
-from tests.training_world import check_against_sources, consume, failing, publish
+from tests.show_world import LATER, SESSIONS, make, names_in, run
+from tests.training_world import check_against_sources, consume, failing, nothing, publish
 
 
 @pytest.fixture(scope="module")

@@ -103,9 +103,6 @@ def expected(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> list[R
     return found
 
 
-# ---- when a session is taken ---------------------------------------------------------------------------------
-
-
 def test_a_session_is_taken_when_its_recorder_has_closed_it(tmp_path: Path, recorded: Path) -> None:
     settings = settings_of(tmp_path)
     session, source = tmp_path / "in" / "a", recorded / "a"
@@ -211,9 +208,6 @@ def test_a_done_session_whose_folder_changes_or_goes_is_left_as_it_is(tmp_path: 
     assert run(settings).episodes == 4
 
 
-# ---- what is never taken -------------------------------------------------------------------------------------
-
-
 def test_sessions_without_an_episode_are_done_too(tmp_path: Path, recorded: Path) -> None:
     settings = settings_of(tmp_path, max_pre_action_seconds=0.0)
     shutil.copytree(recorded / "a", tmp_path / "in" / "a")
@@ -251,9 +245,6 @@ def test_something_else_at_the_output_root_is_left_alone(tmp_path: Path) -> None
         run(settings)
     with pytest.raises(InputError, match="No such file"):
         run(settings_of(tmp_path, session_root=tmp_path / "none", output_root=tmp_path / "new"))
-
-
-# ---- ends and faults -----------------------------------------------------------------------------------------
 
 
 class KilledError(BaseException):

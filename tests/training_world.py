@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from padreel.convert import convert
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.model import Topic
+from padreel.options import load
+from padreel.settings import ConvertSettings
 from padreel.training.check.check import check
 from padreel.training.check.report import Finding, Verdict
 from padreel_schemas.v1 import gamepad_pb2, video_pb2
@@ -203,3 +206,21 @@ def findings(path: Path, *, deep: bool = False) -> dict[str, Finding]:
 def failing(path: Path, *, deep: bool = False) -> dict[str, str]:
     """The checks that do not pass, with what they say."""
     return {name: one.detail for name, one in findings(path, deep=deep).items() if one.verdict is not Verdict.PASS}
+
+
+def nothing(step: str, done: int, total: int) -> None:
+    """What is told of a command's progress goes nowhere."""
+
+
+def convert_recordings(recordings: Path, output: Path, max_pre_action_seconds: float) -> None:
+    """Make one dataset of the real recordings."""
+    values = {
+        "session_root": recordings / "sessions",
+        "game_definition": recordings / "melee-game-definition.yaml",
+        "action_mapping": recordings / "melee-action-mapping.yaml",
+        "output_root": output,
+        "repo_id": "test/melee",
+        "task": "Win the match",
+        "max_pre_action_seconds": max_pre_action_seconds,
+    }
+    convert(load(ConvertSettings, values))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from padreel.augment_cli import augment
-from padreel.click_settings import load_settings, settings_options
+from padreel.click_settings import begin, settings_options
 from padreel.errors import PadreelError, SettingsError
 from padreel.exports_cli import COMMANDS as EXPORT_COMMANDS
 from padreel.quarantine_cli import quarantine
@@ -51,13 +51,11 @@ def cli() -> None:
 @settings_options(ConsumerSettings)
 def consume(**values: object) -> None:
     """Consume the rigs' topics and append episodes to one dataset per partition."""
-    settings = load_settings(ConsumerSettings, values)
+    settings = begin(ConsumerSettings, values)
     from padreel.app import run_consumer
     from padreel.lean import leave_pandas_out
-    from padreel.logs import configure_logging
 
     leave_pandas_out()
-    configure_logging(settings.log_format)
     run_consumer(settings)
 
 
@@ -65,13 +63,12 @@ def consume(**values: object) -> None:
 @settings_options(ConvertSettings)
 def convert(**values: object) -> None:
     """Convert a folder of recorded sessions into one dataset, without a broker."""
-    settings = load_settings(ConvertSettings, values)
+    settings = begin(ConvertSettings, values)
     from padreel.convert import convert as convert_folder
     from padreel.lean import leave_pandas_out
-    from padreel.logs import configure_logging, log_episode
+    from padreel.logs import log_episode
 
     leave_pandas_out()
-    configure_logging(settings.log_format)
     if settings.watch:
         from padreel.watch import until_signal, watch
 
@@ -89,13 +86,11 @@ def convert(**values: object) -> None:
 @settings_options(SkipSettings)
 def skip(**values: object) -> None:
     """Record that Kafka lost what a shard still needed, so that its consumer goes on behind the hole."""
-    settings = load_settings(SkipSettings, values)
+    settings = begin(SkipSettings, values)
     import asyncio
 
-    from padreel.logs import configure_logging
     from padreel.skip import skip
 
-    configure_logging(settings.log_format)
     for lost in asyncio.run(skip(settings)):
         click.echo(
             f"partition {settings.partition}, {lost.topic.value}: offsets {lost.first_offset} to "
@@ -128,14 +123,12 @@ def dead_letters() -> None:
 @settings_options(DeadLettersSettings)
 def list_(**values: object) -> None:
     """Show the dead letters, oldest first."""
-    settings = load_settings(DeadLettersSettings, values)
+    settings = begin(DeadLettersSettings, values)
     import asyncio
 
     from padreel.letters_text import show
-    from padreel.logs import configure_logging
     from padreel.replay import list_letters
 
-    configure_logging(settings.log_format)
     listed, others = asyncio.run(list_letters(settings))
     show(listed, others, json_lines=settings.json_lines)
 
@@ -144,14 +137,12 @@ def list_(**values: object) -> None:
 @settings_options(ReplaySettings)
 def replay(**values: object) -> None:
     """Publish sessions again after a fix: what of them is in no episode, under a new run."""
-    settings = load_settings(ReplaySettings, values)
+    settings = begin(ReplaySettings, values)
     import asyncio
 
     from padreel.letters_text import say
-    from padreel.logs import configure_logging
     from padreel.replay import replay
 
-    configure_logging(settings.log_format)
     outcomes = asyncio.run(replay(settings, lambda outcome: say(outcome, json_lines=settings.json_lines)))
     published = sum(not outcome.why_not for outcome in outcomes)
     click.echo(f"{published} of {len(outcomes)} sessions published again", err=settings.json_lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from padreel.click_settings import load_settings, settings_options
+from padreel.click_settings import begin, settings_options
 from padreel.exports.augment.settings import AugmentBundleSettings, AugmentImportSettings, AugmentRequestsSettings
 
 
@@ -20,11 +20,9 @@ def augment() -> None:
 @settings_options(AugmentBundleSettings)
 def bundle(path: Path, **values: object) -> None:
     """Write an mp4 of each episode of PATH, a merged dataset or shards, and the jobs for the model."""
-    settings = load_settings(AugmentBundleSettings, values)
+    settings = begin(AugmentBundleSettings, values)
     from padreel.exports.augment.command import run_bundle
-    from padreel.logs import configure_logging
 
-    configure_logging(settings.log_format)
     run_bundle(path, settings, click.echo)
 
 
@@ -33,11 +31,9 @@ def bundle(path: Path, **values: object) -> None:
 @settings_options(AugmentRequestsSettings)
 def requests(bundle: Path, **values: object) -> None:
     """Write which videos of a BUNDLE a model is to look at: all originals and a share of the variants."""
-    settings = load_settings(AugmentRequestsSettings, values)
+    settings = begin(AugmentRequestsSettings, values)
     from padreel.exports.augment.command import run_requests
-    from padreel.logs import configure_logging
 
-    configure_logging(settings.log_format)
     run_requests(bundle, settings, click.echo)
 
 
@@ -46,9 +42,7 @@ def requests(bundle: Path, **values: object) -> None:
 @settings_options(AugmentImportSettings)
 def import_(path: Path, **values: object) -> None:
     """Make a dataset of the mp4s that came back and the actions of PATH, which the bundle was made of."""
-    settings = load_settings(AugmentImportSettings, values)
+    settings = begin(AugmentImportSettings, values)
     from padreel.exports.augment.command import run_import
-    from padreel.logs import configure_logging
 
-    configure_logging(settings.log_format)
     run_import(path, settings, click.echo)

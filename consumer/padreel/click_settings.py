@@ -38,6 +38,15 @@ def load_settings(settings: type[S], values: Mapping[str, object]) -> S:
     return load(settings, {**values, **secrets_of(settings)}, _origins(settings))
 
 
+def begin(settings: type[S], values: Mapping[str, object]) -> S:
+    """The same; from here on the command logs as its settings say."""
+    loaded = load_settings(settings, values)
+    from padreel.logs import configure_logging
+
+    configure_logging(loaded.log_format)
+    return loaded
+
+
 def _origins(settings: type[Settings]) -> dict[str, str]:
     """Where the options of the command that runs are from: their flags, or variables of the environment."""
     context = click.get_current_context(silent=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from padreel.click_settings import load_settings, settings_options
+from padreel.click_settings import begin, settings_options
 from padreel.exports.settings import ExportSettings, Hdf5MergeSettings, Hdf5ValidateSettings
 
 
@@ -19,11 +19,9 @@ from padreel.exports.settings import ExportSettings, Hdf5MergeSettings, Hdf5Vali
 @settings_options(ExportSettings)
 def export(path: Path, **values: object) -> None:
     """Write a merged dataset, or the shards below a folder, in the form that another system reads."""
-    settings = load_settings(ExportSettings, values)
+    settings = begin(ExportSettings, values)
     from padreel.exports.export_command import run_export
-    from padreel.logs import configure_logging
 
-    configure_logging(settings.log_format)
     run_export(path, settings, click.echo)
 
 
@@ -40,11 +38,9 @@ def validate(path: Path, **values: object) -> None:
 
     Exit code 0 is PASS, 3 WARN, 4 FAIL.
     """
-    settings = load_settings(Hdf5ValidateSettings, values)
+    settings = begin(Hdf5ValidateSettings, values)
     from padreel.exports.hdf5.command import run_validate
-    from padreel.logs import configure_logging
 
-    configure_logging(settings.log_format)
     raise SystemExit(run_validate(path, settings, click.echo))
 
 
@@ -53,11 +49,9 @@ def validate(path: Path, **values: object) -> None:
 @settings_options(Hdf5MergeSettings)
 def merge(paths: tuple[Path, ...], **values: object) -> None:
     """Merge HDF5 exports into one. Videos are hard-linked."""
-    settings = load_settings(Hdf5MergeSettings, values)
+    settings = begin(Hdf5MergeSettings, values)
     from padreel.exports.hdf5.command import run_hdf5_merge
-    from padreel.logs import configure_logging
 
-    configure_logging(settings.log_format)
     run_hdf5_merge(paths, settings, click.echo)
 
 

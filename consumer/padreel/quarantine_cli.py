@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from padreel.click_settings import load_settings, settings_options
+from padreel.click_settings import begin, settings_options
 from padreel.training.settings import QuarantineListSettings, ReleaseSettings
 
 
@@ -23,11 +23,9 @@ def quarantine() -> None:
 @settings_options(QuarantineListSettings)
 def list_(roots: tuple[Path, ...], **values: object) -> None:
     """Show what is in quarantine in the shards at and below the ROOTs. Nothing is written."""
-    settings = load_settings(QuarantineListSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(QuarantineListSettings, values)
     from padreel.training.quarantine import run_list
 
-    configure_logging(settings.log_format)
     run_list(roots, settings, click.echo)
 
 
@@ -36,9 +34,7 @@ def list_(roots: tuple[Path, ...], **values: object) -> None:
 @settings_options(ReleaseSettings)
 def release(roots: tuple[Path, ...], **values: object) -> None:
     """Let episodes out of quarantine, so that merge takes them. A consumer that has their shard takes it again."""
-    settings = load_settings(ReleaseSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(ReleaseSettings, values)
     from padreel.training.quarantine import run_release
 
-    configure_logging(settings.log_format)
     run_release(roots, settings, click.echo)

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from padreel.click_settings import load_settings, settings_options
+from padreel.click_settings import begin, load_settings, settings_options
 from padreel.training.settings import (
     CheckSettings,
     EraseSettings,
@@ -30,11 +30,9 @@ def check(path: Path, **values: object) -> None:
 
     Exit code 0 is PASS, 3 WARN, 4 FAIL.
     """
-    settings = load_settings(CheckSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(CheckSettings, values)
     from padreel.training.check.command import run_check
 
-    configure_logging(settings.log_format)
     raise SystemExit(run_check(path, settings, click.echo))
 
 
@@ -43,11 +41,9 @@ def check(path: Path, **values: object) -> None:
 @settings_options(MergeSettings)
 def merge(roots: tuple[Path, ...], **values: object) -> None:
     """Merge all shards at and below the ROOTs into one LeRobot dataset. Videos are hard-linked, never re-encoded."""
-    settings = load_settings(MergeSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(MergeSettings, values)
     from padreel.training.merge.command import run_merge
 
-    configure_logging(settings.log_format)
     run_merge(roots, settings, click.echo)
 
 
@@ -56,11 +52,9 @@ def merge(roots: tuple[Path, ...], **values: object) -> None:
 @settings_options(RelabelSettings)
 def relabel(path: Path, **values: object) -> None:
     """Make a merged dataset, or the shards below a folder, anew under another action mapping."""
-    settings = load_settings(RelabelSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(RelabelSettings, values)
     from padreel.training.relabel.command import run_relabel
 
-    configure_logging(settings.log_format)
     run_relabel(path, settings, click.echo)
 
 
@@ -72,11 +66,9 @@ def show(path: Path, **values: object) -> None:
 
     PATH is a shard, a merged or relabelled dataset, or a folder of them.
     """
-    settings = load_settings(ShowSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(ShowSettings, values)
     from padreel.training.show.command import run_show
 
-    configure_logging(settings.log_format)
     run_show(path, settings, click.echo)
 
 
@@ -99,11 +91,9 @@ def erase(roots: tuple[Path, ...], **values: object) -> None:
 
     Videos, rows, raw gamepad states and dead letters go; that they were erased stays in the logs.
     """
-    settings = load_settings(EraseSettings, values)
-    from padreel.logs import configure_logging
+    settings = begin(EraseSettings, values)
     from padreel.training.erase.command import run_erase
 
-    configure_logging(settings.log_format)
     run_erase(roots, settings, click.echo)
 
 

@@ -22,10 +22,10 @@ from padreel.exports.hdf5.merge import merge_hdf5
 from padreel.training.build import build_folder
 from padreel.training.checksums import checksums_text, read_checksums
 from tests.commands import start
-from tests.export_world import files_of, make_trimmed, nothing, run
+from tests.export_world import files_of, make_trimmed, run
 from tests.fakes import FakeBroker
 from tests.shard_world import snapshot
-from tests.training_world import Played, consume, publish
+from tests.training_world import Played, consume, nothing, publish
 from tests.video_source import encode, moving_pictures
 
 SESSIONS = [Played(f"s-{i}@{i}", f"rig-{i}", encode(moving_pictures(8, seed=i), gop=4, b_frames=i)) for i in range(3)]

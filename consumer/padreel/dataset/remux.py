@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import av
 
@@ -68,6 +68,8 @@ CODECS = {
 class SpanWriter:
     """Writes the access units of one segment into a plain mp4 whose index comes at the end.
 
+    As a context it is closed at the end, and given up where something raises.
+
     Raises `OSError` (av's errors are such where the system says why) when the file cannot be written, and
     `ValueError` for what no caller may ask for: an unknown codec, an empty unit, a unit after `close()`.
     """
@@ -101,6 +103,19 @@ class SpanWriter:
         except BaseException:
             self.discard()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self.close()
+        except BaseException:
+            self.discard()
+            raise
+        if kind is not None:
+            self.discard()
 
     def append(self, index: int, idr: bool, unit: bytes) -> None:
         """Mux the next unit in decode order. `index` is its display position, 0 for the span's first; `idr`: a key."""
@@ -187,17 +202,12 @@ def keep_from(source: Path, target: Path, first_unit: int, stream: Stream, keys:
         video = container.streams.video[0]
         # The file's own: units that came as Annex B are length-prefixed by now.
         extradata = video.codec_context.extradata or b""
-        writer = SpanWriter(target, dataclasses.replace(stream, extradata=extradata))
-        try:
+        with SpanWriter(target, dataclasses.replace(stream, extradata=extradata)) as writer:
             for index, packet in _packets(container, video, stream.fps, source):
                 if writer.packets or (index == first_unit and index in known):
                     writer.append(index - first_unit, index in known, bytes(packet))
             if not writer.packets:
                 raise CorruptShardError(f"{source.name}: no key at display position {first_unit}")
-            writer.close()
-        except BaseException:
-            writer.discard()
-            raise
     return writer.packets
 
 

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from padreel.core.codecs import check_unit, framing_of
-from padreel.dataset import files
 from padreel.dataset.remux import SpanWriter, open_span, system_errors
 from padreel.errors import CorruptShardError
 from padreel.exports.cuts import Cut, PacketOrder
 from padreel.model import Schema, Stream
-from padreel.training.write_rows import TEMPORARY, publish_file
+from padreel.training.write_videos import new_video
 from padreel_schemas import capture
 
 _BOX: Final = struct.Struct(">I4s")
@@ -80,18 +79,11 @@ def write_clip(video: Video, cut: Cut, target: Path) -> None:
 
     Raises CorruptShardError where the video is not what was looked through, OSError.
     """
-    temporary = target.with_name(target.name + TEMPORARY)
-    with files.announced("write", target):
-        writer = SpanWriter(temporary, video.stream, cut.before)
-        try:
-            _copy(video, cut, writer)
-            writer.close()
-            if cut.after:
-                _end_edit(temporary, cut.length, video.stream.fps)
-        except BaseException:
-            writer.discard()
-            raise
-    publish_file(temporary, target)
+    with new_video(target, video.stream, cut.before) as writer:
+        _copy(video, cut, writer)
+        writer.close()
+        if cut.after:
+            _end_edit(writer.path, cut.length, video.stream.fps)
 
 
 def _copy(video: Video, cut: Cut, writer: SpanWriter) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -101,19 +102,20 @@ def pack_videos(parts: Sequence[Part], target: Path, schema: Schema) -> None:
     """
     streams = [_described(part.path, schema).stream for part in parts]
     in_band = any(stream.extradata != streams[0].extradata for stream in streams)
+    first = streams[0]
+    if in_band:
+        first = replace(first, extradata=not_complete(first.codec, first.extradata))
+    with new_video(target, first, in_band=in_band) as writer:
+        for part, stream in zip(parts, streams, strict=True):
+            _append(writer, part, sets_of(stream.codec, stream.extradata) if in_band else None, schema)
+
+
+@contextmanager
+def new_video(target: Path, stream: Stream, hidden: int = 0, *, in_band: bool = False) -> Iterator[SpanWriter]:
+    """A writer of an mp4 that has its name, durably, when the block ends; where that raises nothing stays."""
     temporary = target.with_name(target.name + TEMPORARY)
-    with files.announced("write", target):
-        first = streams[0]
-        if in_band:
-            first = replace(first, extradata=not_complete(first.codec, first.extradata))
-        writer = SpanWriter(temporary, first, in_band=in_band)
-        try:
-            for part, stream in zip(parts, streams, strict=True):
-                _append(writer, part, sets_of(stream.codec, stream.extradata) if in_band else None, schema)
-            writer.close()
-        except BaseException:
-            writer.discard()
-            raise
+    with files.announced("write", target), SpanWriter(temporary, stream, hidden, in_band=in_band) as writer:
+        yield writer
     publish_file(temporary, target)
 
 

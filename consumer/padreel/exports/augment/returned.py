@@ -12,10 +12,9 @@ from av.error import FFmpegError
 
 from padreel.core.codecs import Framing, check_unit, framing_of
 from padreel.dataset import files
-from padreel.dataset.remux import SpanWriter
 from padreel.errors import InputError
 from padreel.model import Schema, Stream
-from padreel.training.write_rows import TEMPORARY, publish_file
+from padreel.training.write_videos import new_video
 from padreel_schemas import capture
 
 _ROUNDING: Final = Fraction(3, 2)  # ticks by which a clock that divides no frame may be off
@@ -78,21 +77,13 @@ def write_returned(video: ReturnedVideo, target: Path) -> None:
 
     Raises InputError where it is another file by now, OSError.
     """
-    temporary = target.with_name(target.name + TEMPORARY)
-    with files.announced("write", target):
-        writer = SpanWriter(temporary, video.stream)
-        try:
-            for at, (unit, _, _) in enumerate(_packets(video.path)):
-                if at == len(video.positions):
-                    raise InputError(f"{video.path}: was changed meanwhile; run this again")
-                writer.append(video.positions[at], video.idr[at], unit)
-            writer.close()
-            if writer.packets != len(video.positions) or files.sha256_of(video.path) != video.sha256:
+    with new_video(target, video.stream) as writer:
+        for at, (unit, _, _) in enumerate(_packets(video.path)):
+            if at == len(video.positions):
                 raise InputError(f"{video.path}: was changed meanwhile; run this again")
-        except BaseException:
-            writer.discard()
-            raise
-    publish_file(temporary, target)
+            writer.append(video.positions[at], video.idr[at], unit)
+        if writer.packets != len(video.positions) or files.sha256_of(video.path) != video.sha256:
+            raise InputError(f"{video.path}: was changed meanwhile; run this again")
 
 
 def _checked(path: Path, framing: Framing, positions: list[int], fps: int) -> tuple[bool, ...]:
