@@ -105,7 +105,7 @@ def test_nothing_is_cut_before_the_end_and_the_file() -> None:
     first, second = episodes(commits(machine))
     assert (first.reason, second.reason) == (EndReason.SPLIT, EndReason.END)
     assert list(first.time_ns) + list(second.time_ns) == [10 * n for n in range(8)]
-    assert first.pairing == second.pairing == (0, 1, 2, 3)
+    assert list(first.pairing) == list(second.pairing) == [0, 1, 2, 3]
     for draft, packets in ((first, slice(0, 4)), (second, slice(4, 8))):
         assert draft.media is not None
         assert list(draft.media.positions) == [0, 3, 1, 2]

@@ -8,6 +8,7 @@ offset of the first record not yet accounted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -357,12 +358,12 @@ class EpisodeDraft:
     first_unit: int
     first_row: int
     first_frame_index: int  # of the first row, as the rig counts
-    time_ns: tuple[int, ...] | memoryview  # (rows,) int64
-    pairing: tuple[int, ...] | memoryview  # (rows,) int64
+    time_ns: Sequence[int]  # (rows,) int64
+    pairing: Sequence[int]  # (rows,) int64
     forced: int  # rows whose pairing was decided by force
     late: int  # EVENTs that came too late since the session's previous episode
-    events: tuple[bytes, ...]  # EVENT payloads, from the one in force at the first row on
-    event_ns: tuple[int, ...] | memoryview  # (events,) int64
+    events: Sequence[bytes]  # EVENT payloads, from the one in force at the first row on
+    event_ns: Sequence[int]  # (events,) int64
     session_ns: int  # time of the session's first frame
     first_frame_offset: int  # source offsets of the rows, inclusive
     last_frame_offset: int

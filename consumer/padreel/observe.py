@@ -99,7 +99,7 @@ class Observer:
         ):
             metrics.buffered_records.labels(*labels, what).set(records)
             metrics.buffer_limit_records.labels(*labels, what).set(limit)
-        for what, size in (("video", video_bytes), ("pads", pipeline.buffered_bytes)):
+        for what, size in (("video", video_bytes), ("pads", pipeline.undecided_bytes)):
             metrics.buffered_bytes.labels(*labels, what).set(size)
             metrics.buffer_limit_bytes.labels(*labels, what).set(limits.pad_bytes)
 

@@ -243,7 +243,7 @@ def test_lists_cost_what_they_weigh(number: int) -> None:
     ]
     values = [state.SerializeToString() for state in states]
     pipeline, peak = read(Topics([], records(values)))
-    assert pipeline.buffered_bytes == sum(map(len, values))
+    assert 0 < pipeline.undecided_bytes <= sum(map(len, values))
     assert peak < 3 * sum(map(len, values))
 
 

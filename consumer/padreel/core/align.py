@@ -16,10 +16,12 @@ not change the outcome.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
+from padreel.core.payloads import Payloads
 from padreel.model import FoldMark, PadState
 
 NO_EVENT = -1
@@ -58,7 +60,6 @@ class PadTimeline:
         "ended",
         "event_ns",
         "heartbeat_ns",
-        "payload_bytes",
         "snapshot",
         "ties",
     )
@@ -67,11 +68,10 @@ class PadTimeline:
         self._first = 0  # serial of the first EVENT held
         self._times: array[int] = array("q")
         self._offsets: array[int] = array("q")
-        self._payloads: list[bytes] = []
+        self._payloads = Payloads()
         self._heartbeats: list[tuple[int, int]] = []  # (offset, time_ns), not yet in the snapshot
         self._end_offset: int | None = None
         self._folded = 0  # serial of the first EVENT that is not in the snapshot
-        self.payload_bytes = 0
         self.snapshot = state = state or PadState()
         self.event_ns, self.heartbeat_ns = state.event_ns, state.heartbeat_ns
         self.ties, self.ended = state.ties, state.ended
@@ -83,7 +83,6 @@ class PadTimeline:
         self._times.append(time_ns)
         self._offsets.append(offset)
         self._payloads.append(payload)
-        self.payload_bytes += len(payload)
 
     # ---- records, in pad order
 
@@ -152,18 +151,24 @@ class PadTimeline:
         """Serial of the EVENT in force in the snapshot, or NO_EVENT."""
         return self._folded - 1 if self.snapshot.event is not None else NO_EVENT
 
-    def events(self, first: int, last: int, until_ns: int) -> tuple[tuple[bytes, ...], array[int], array[int]]:
+    def events(self, first: int, last: int, until_ns: int) -> tuple[Sequence[bytes], array[int], array[int]]:
         """Payloads, times and offsets of the EVENTs from serial `first` to `last`, and on to `until_ns`.
 
         The offset is -1 for an EVENT that was carried by value.
         """
         a, b = first - self._first, max(bisect_right(self._times, until_ns), last - self._first + 1)
-        return tuple(self._payloads[a:b]), self._times[a:b], self._offsets[a:b]
+        return self._payloads.part(a, b), self._times[a:b], self._offsets[a:b]
 
     def pending(self, time_ns: int | None) -> int:
         """How many records held are later than `time_ns` (all, for None)."""
-        held = len(self._times) + len(self._heartbeats)
-        return held if time_ns is None else held - bisect_right(self._times, time_ns)
+        return self._later(time_ns) + len(self._heartbeats)
+
+    def pending_bytes(self, time_ns: int | None) -> int:
+        """About how many bytes the EVENTs among them take."""
+        return self._payloads.held_bytes * self._later(time_ns) // (len(self._times) or 1)
+
+    def _later(self, time_ns: int | None) -> int:
+        return len(self._times) - (0 if time_ns is None else bisect_right(self._times, time_ns))
 
     # ---- what a commit remembers
 
@@ -210,12 +215,13 @@ class PadTimeline:
         """Fold the records whose offset is below `stop` (all, for None) into the snapshot."""
         event, event_ns, heartbeat_ns = self.snapshot.event, self.snapshot.event_ns, self.snapshot.heartbeat_ns
         ties, ended, at = self.snapshot.ties, self.snapshot.ended, self._folded - self._first
-        while at < len(self._offsets) and (stop is None or self._offsets[at] < stop):
-            event = self._payloads[at]
-            ties = (*ties, event) if self._times[at] == event_ns else (event,)
-            event_ns = self._times[at]
-            at += 1
-        self._folded = self._first + at
+        until = len(self._offsets) if stop is None else bisect_left(self._offsets, stop, at)
+        if until > at:
+            latest = self._times[until - 1]
+            newest = tuple(self._payloads.part(bisect_left(self._times, latest, at, until), until))
+            ties = (*ties, *newest) if self._times[at] == event_ns == latest else newest
+            event, event_ns = newest[-1], latest
+            self._folded = self._first + until
         kept = [beat for beat in self._heartbeats if stop is not None and beat[0] >= stop]
         if len(kept) < len(self._heartbeats):
             heartbeat_ns = self._heartbeats[len(self._heartbeats) - len(kept) - 1][1]
@@ -229,8 +235,8 @@ class PadTimeline:
         keep = self._folded - 1 if needed is None else min(self._folded - 1, needed)
         at = keep - self._first
         if at > 0:
-            self.payload_bytes -= sum(map(len, self._payloads[:at]))
-            del self._times[:at], self._offsets[:at], self._payloads[:at]
+            del self._times[:at], self._offsets[:at]
+            self._payloads.drop(at)
             self._first = keep
 
 

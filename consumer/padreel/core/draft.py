@@ -17,15 +17,14 @@ def draft_of(
     pads = join.pads
     first_key, serials = segment.resume_key(), segment.row_serials
     # From the EVENT in force at the first row on; without one there, from the first that came after it.
-    needed = [serial for serial in serials if serial >= 0]
+    first = min((serial for serial in serials if serial >= 0), default=None)
     if serials[0] < 0 and (later := pads.first_after(segment.row_times[0])) is not None:
-        needed.append(later)
-    first = min(needed, default=None)
+        first = later if first is None else min(first, later)
     payloads, times, offsets = (
         # A row that came after its pad was folded is paired with an EVENT that may be later than every row.
         ((), array("q"), array("q")) if first is None else pads.events(first, max(serials), segment.row_times[-1])
     )
-    known = [offset for offset in offsets if offset >= 0]
+    known = offsets[offsets.count(-1) :]  # one that was carried by value is the first
     assert segment.cut is not None
     return EpisodeDraft(
         span=segment.span,
@@ -36,15 +35,15 @@ def draft_of(
         first_unit=first_key.frame_index - segment.first_index,
         first_row=segment.row_index - segment.first_index,
         first_frame_index=segment.row_index,
-        time_ns=tuple(segment.row_times),
-        pairing=tuple(serial - first if first is not None and serial >= 0 else -1 for serial in serials),
+        time_ns=segment.row_times,
+        pairing=array("q", (serial - first if first is not None and serial >= 0 else -1 for serial in serials)),
         forced=sum(segment.row_forced),
         late=late,
         events=payloads,
-        event_ns=tuple(times),
+        event_ns=times,
         session_ns=session_ns,
-        first_frame_offset=min(segment.row_offsets),
-        last_frame_offset=max(segment.row_offsets),
+        first_frame_offset=segment.first_offset,
+        last_frame_offset=segment.last_offset,
         first_pad_offset=known[0] if known else -1,
         last_pad_offset=known[-1] if known else -1,
         media=media,

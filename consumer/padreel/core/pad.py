@@ -80,15 +80,22 @@ def decode_states(
 
     Raises ValueError that names the payload which is no `GamepadState`.
     """
+    return decode_each(payloads, len(payloads), button_base=button_base)
+
+
+def decode_each(
+    payloads: Iterable[bytes], count: int, *, button_base: int = 0
+) -> tuple[FloatArray, BoolArray, tuple[tuple[int, ...], ...]]:
+    """The same of `count` payloads that are not held together."""
 
     def snapshots() -> Iterator[GamepadSnapshot]:
         for number, payload in enumerate(payloads):
             try:
                 yield snapshot_of(payload)
             except ValueError as error:
-                raise ValueError(f"payload {number} of {len(payloads)} is {error}") from error
+                raise ValueError(f"payload {number} of {count} is {error}") from error
 
-    return _arrays(snapshots(), len(payloads), button_base)
+    return _arrays(snapshots(), count, button_base)
 
 
 def snapshot_arrays(

@@ -272,9 +272,11 @@ class Pipeline:
         what the other waits for.
         """
         frames = self.undecided_frames < self.limits.frames
-        over = self.buffered_bytes >= self.limits.pad_bytes or self.undecided_pads >= self.limits.pads
         caught_up = self._ends is None or self.at.frames >= self._ends.frames
-        return frames, not over or not frames or caught_up
+        return frames, not frames or caught_up or not self._holds_too_many_pads()
+
+    def _holds_too_many_pads(self) -> bool:
+        return self.undecided_pads >= self.limits.pads or self.undecided_bytes >= self.limits.pad_bytes
 
     @property
     def undecided_frames(self) -> int:
@@ -287,15 +289,15 @@ class Pipeline:
         return sum(session.undecided_pads for session in self.sessions.values())
 
     @property
+    def undecided_bytes(self) -> int:
+        """About how many bytes their EVENTs take."""
+        return sum(session.undecided_bytes for session in self.sessions.values())
+
+    @property
     def waiting_since_ns(self) -> int | None:
         """When the oldest frame arrived that waits for its pad; None if none does."""
         waiting = (segment.waiting_since_ns for session in self.sessions.values() for segment in session.segments)
         return min((since for since in waiting if since is not None), default=None)
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes of pad EVENTs held."""
-        return sum(session.pads.payload_bytes for session in self.sessions.values())
 
     # ---- effects
 

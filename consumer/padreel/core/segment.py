@@ -66,21 +66,23 @@ class Segment:
         "cut",
         "first_index",
         "first_ns",
+        "first_offset",
         "first_sequence",
         "idle",
         "info",
         "keys",
+        "last_offset",
         "leading",
         "lowest_serial",
         "next_index",
         "received",
         "row_forced",
         "row_index",
-        "row_offsets",
         "row_serials",
         "row_times",
         "span",
         "stream",
+        "undecided",
     )
 
     def __init__(self, span: int, stream: Stream, info: SessionInfo, first: Frame, first_ns: int) -> None:
@@ -89,7 +91,7 @@ class Segment:
         self.first_sequence, self.by_reference = first.sequence, not first.unit
         self.first_index = self.next_index = first_index
         self.first_ns = first_ns  # a split counts from here, kept or not
-        self.received = 0
+        self.received = self.undecided = 0
         self.leading = 0  # frames that followed the first one and are shown before it: they are no part of it
         self._codec = CODECS[stream.codec]
         self.cut: EndReason | None = None
@@ -97,7 +99,7 @@ class Segment:
         self.idle: array[int] = array("q")  # offsets of trimmed frames, not yet counted
         self.row_index = first_index  # of the first row
         self.row_times: array[int] = array("q")
-        self.row_offsets: array[int] = array("q")
+        self.first_offset = self.last_offset = -1  # lowest and highest of the rows
         self.row_serials: array[int] = array("q")
         self.row_forced = bytearray()
         self.lowest_serial: int | None = None  # that a decided frame is paired with
@@ -141,6 +143,7 @@ class Segment:
         else:
             insort(self._gop, (frame.frame_index, frame.time_ns))
         self.received += 1
+        self.undecided += 1
         self._pending[frame.frame_index] = _Frame(frame.offset, frame.time_ns, now_ns)
         self._ahead.add(frame.frame_index)
         while self._hole in self._ahead:
@@ -152,10 +155,6 @@ class Segment:
         return self.received == frame_index - self.first_index
 
     # ---- display side
-
-    @property
-    def undecided(self) -> int:
-        return sum(not frame.decided for frame in self._pending.values())
 
     @property
     def waiting_since_ns(self) -> int | None:
@@ -191,6 +190,7 @@ class Segment:
         if self.cut is not None:
             holes.extend(frame.offset for frame in self._pending.values())
             self._pending.clear()
+            self.undecided = 0
         # Behind a hole frames are decided all the same: back-pressure must see what the pads can still change.
         for _, frame in sorted(self._pending.items()):
             if not frame.decided and not self._decide(frame, join, force=False):
@@ -213,6 +213,7 @@ class Segment:
         if decision is None:
             return False
         frame.decided, frame.row, frame.serial, frame.forced = True, *decision
+        self.undecided -= 1
         if frame.serial != NO_EVENT and (self.lowest_serial is None or frame.serial < self.lowest_serial):
             self.lowest_serial = frame.serial
         return True
@@ -222,9 +223,10 @@ class Segment:
             self.idle.append(frame.offset)
             return
         if not self.row_times:
-            self.row_index = self.next_index
+            self.row_index, self.first_offset = self.next_index, frame.offset
+        self.first_offset = min(self.first_offset, frame.offset)
+        self.last_offset = max(self.last_offset, frame.offset)
         self.row_times.append(frame.time_ns)
-        self.row_offsets.append(frame.offset)
         self.row_serials.append(frame.serial)
         self.row_forced.append(frame.forced)
 

@@ -293,8 +293,14 @@ class Session(ByReference, Denial):
 
     @property
     def undecided_pads(self) -> int:
-        latest = next((s.row_times[-1] for s in reversed(self.segments) if s.rows), self._received_before())
-        return self.pads.pending(latest)
+        return self.pads.pending(self._decided_ns())
+
+    @property
+    def undecided_bytes(self) -> int:
+        return self.pads.pending_bytes(self._decided_ns())
+
+    def _decided_ns(self) -> int | None:
+        return next((s.row_times[-1] for s in reversed(self.segments) if s.rows), self._received_before())
 
     def _received_before(self) -> int | None:
         return self.segments[0].keys[0].before.time_ns if self.segments else self._received.time_ns

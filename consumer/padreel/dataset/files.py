@@ -45,14 +45,20 @@ class announced:  # noqa: N801 - it is used as a function
             probe(f"after {self._operation}", self._path)
 
 
-def write_durable(path: Path, data: bytes) -> None:
-    """Create `path` (never an existing one), write `data` and fsync the file. The folder is not fsynced."""
+def write_durable(path: Path, content: bytes) -> None:
+    """Create `path` (never an existing one), write `content` and fsync the file. The folder is not fsynced."""
+    write_chunks_durable(path, [content])
+
+
+def write_chunks_durable(path: Path, chunks: Iterable[bytes]) -> None:
+    """The same with content that comes piece by piece."""
     with announced("write", path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    left = left[os.write(descriptor, left) :]
             with announced("fsync", path):
                 os.fsync(descriptor)
         except OSError:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from padreel.core.action import ActionEncoder
 from padreel.core.gate import EpisodeQuality
 from padreel.core.keys import encode_keys
-from padreel.core.pad import FloatArray, decode_states, encode_observation
+from padreel.core.pad import FloatArray, decode_each, encode_observation
 from padreel.core.quality import EpisodeFigures
 from padreel.dataset import layout
 from padreel.dataset.layout import DatasetSpec
@@ -69,7 +70,7 @@ def episode_columns(
     rows = len(times)
     # Pads are sent more often than frames: only the EVENTs that a row is paired with are read, each once.
     paired, state = np.unique(pairing, return_inverse=True)
-    action, observation, keys = _states(spec.encoder, [draft.events[i] if i >= 0 else NEUTRAL for i in paired])
+    action, observation, keys = _states(spec.encoder, _events(draft.events, paired), len(paired))
     position = np.arange(rows, dtype=np.int64)
     columns: Columns = {layout.ACTION: action[state]}
     if spec.columns == "full":
@@ -84,6 +85,12 @@ def episode_columns(
     columns["index"] = first_row_index + position
     columns["task_index"] = np.full(rows, task_index, np.int64)
     return columns
+
+
+def _events(events: Iterable[bytes], paired: NDArray[np.int64]) -> Iterator[bytes]:
+    """The EVENTs with these numbers, which ascend; -1 is that of a pad at rest."""
+    wanted = set(paired.tolist())
+    return (event for number, event in enumerate(chain([NEUTRAL], events), -1) if number in wanted)
 
 
 def pad_age(draft: EpisodeDraft) -> NDArray[np.float32]:
@@ -112,9 +119,9 @@ def judged(spec: DatasetSpec, columns: Columns, forced: int) -> EpisodeQuality |
     )
 
 
-def _states(encoder: ActionEncoder, events: Sequence[bytes]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Action (events, slots), pad (events, 27) and keys (events, keys) of each EVENT."""
-    axes, buttons, pressed = decode_states(events, button_base=encoder.button_base)
+def _states(encoder: ActionEncoder, events: Iterable[bytes], count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Action (count, slots), pad (count, 27) and keys (count, keys) of each EVENT."""
+    axes, buttons, pressed = decode_each(events, count, button_base=encoder.button_base)
     action = encoder.encode(axes, buttons, pressed)
     return action, encode_observation(axes, buttons), encode_keys(pressed, encoder.scancodes)
 

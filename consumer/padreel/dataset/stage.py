@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from padreel.dataset.remux import SpanWriter, keep_from
 from padreel.dataset.rows import Columns, data_file, episode_columns, judged, pad_age
 from padreel.dataset.stats import Stats, column_stats, picture_stats, sample_keyframes
 from padreel.model import AppendUnit, EpisodeDraft, OpenSpan, Stream
+
+_PIECE_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Stage:
                 first_row_index=first_row_index,
                 task_index=task_index,
             )
-            data = self._write("data", data_file(self._spec, columns), written)
+            data = self._write("data", [data_file(self._spec, columns)], written)
             gamepad = self._write("gamepad", gamepad_file(draft.events), written)
             stats = self._stats(span, draft, columns, self._folder / video.name)
         except BaseException:
@@ -172,11 +174,20 @@ class Stage:
             path = kept
         return _durable("video", path)
 
-    def _write(self, kind: FileKind, content: bytes, written: list[Path]) -> StagedFile:
+    def _write(self, kind: FileKind, chunks: Iterable[bytes], written: list[Path]) -> StagedFile:
         path = self._fresh(kind)
         written.append(path)
-        files.write_durable(path, content)
-        return StagedFile(kind, path.name, hashlib.sha256(content).hexdigest(), len(content))
+        digest, size = hashlib.sha256(), 0
+
+        def noted() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
+        files.write_chunks_durable(path, noted())
+        return StagedFile(kind, path.name, digest.hexdigest(), size)
 
     def _stats(self, span: _Span, draft: EpisodeDraft, columns: Columns, video: Path) -> dict[str, Stats]:
         """The statistics of every feature, in the features' order."""
@@ -187,13 +198,16 @@ class Stage:
         return {name: found[name] for name in layout.features(self._spec)}
 
 
-def gamepad_file(events: Sequence[bytes]) -> bytes:
-    """EVENT payloads in the recorder's framing: each after its length, a little-endian uint32."""
-    content = bytearray()
+def gamepad_file(events: Iterable[bytes]) -> Iterator[bytes]:
+    """EVENT payloads in the recorder's framing, in pieces: each after its length, a little-endian uint32."""
+    piece = bytearray()
     for event in events:
-        content += struct.pack("<I", len(event))
-        content += event
-    return bytes(content)
+        piece += struct.pack("<I", len(event))
+        piece += event
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 def _durable(kind: FileKind, path: Path) -> StagedFile:
