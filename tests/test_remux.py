@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -165,6 +166,14 @@ def test_it_is_a_plain_file(sources: dict[str, Source], tmp_path: Path) -> None:
 
 def gops(source: Source) -> list[int]:
     return [unit.index for unit in source.units if unit.idr]
+
+
+@pytest.mark.parametrize("name", ["full range", "hevc", "av1"])
+def test_an_open_span_has_no_threads(sources: dict[str, Source], name: str, tmp_path: Path) -> None:
+    """A decoder that is opened beside the muxer would bring one for each core, and hundreds of spans can be open."""
+    before = len(os.listdir("/proc/self/task"))
+    with SpanWriter(tmp_path / "open.mp4", sources[name].stream):
+        assert len(os.listdir("/proc/self/task")) == before
 
 
 @pytest.mark.parametrize(
