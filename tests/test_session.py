@@ -159,3 +159,40 @@ def test_a_frame_that_came_after_its_pad_was_folded_carries_the_later_event_that
     assert commit.episode is not None
     draft = commit.episode
     assert (list(draft.events), list(draft.pairing), draft.forced) == ([b"late"], [0], 1)
+
+
+# ---- back-pressure
+
+
+def test_pads_wait_by_the_bytes_that_no_frame_has_decided() -> None:
+    """EVENTs of a session that goes on are held however many they are; only what is read ahead makes reading wait."""
+    pipeline = Pipeline(Rules(schema=Schema("h264", 64, 48, 30)), Limits(pad_bytes=1_000), PartitionState())
+    pipeline.observe_ends(200, 400, 1)  # the frames are not caught up
+    frames = [Frame(i, KEY, i, i, 10 * i, i == 0, b"unit", STREAM if i == 0 else None, None) for i in range(101)]
+    events = [PadEvent(i, KEY, 10 * i, bytes(100), True) for i in range(101)]
+    pipeline.read_pads(events, 101, 0)
+    assert pipeline.allowed() == (True, False)
+    assert pipeline.undecided_bytes == sum(len(event.payload) for event in events)
+    pipeline.read_frames(frames[:51], 51, 0)
+    assert (pipeline.undecided_pads, pipeline.undecided_bytes) == (50, 5_000)
+    assert pipeline.allowed() == (True, False)
+    pipeline.read_frames(frames[51:100], 100, 0)
+    assert (pipeline.undecided_pads, pipeline.undecided_bytes) == (1, 100)
+    assert pipeline.allowed() == (True, True)
+    assert pipeline.undecided_frames == 0
+
+
+def test_frames_that_wait_for_their_pad_are_counted_until_they_are_decided_or_cut_off() -> None:
+    pipeline = Pipeline(Rules(schema=Schema("h264", 64, 48, 30)), Limits(frames=3), PartitionState())
+    frames = [
+        Frame(i, KEY, i, index, index, i == 0, b"unit", STREAM if i == 0 else None, None)
+        for i, index in enumerate([0, 1, 2, 4])
+    ]
+    pipeline.read_frames(frames, 4, 0)
+    assert (pipeline.undecided_frames, pipeline.allowed()[0]) == (4, False)
+    pipeline.read_pads([PadEvent(0, KEY, 1, b"event", True)], 1, 0)
+    assert (pipeline.undecided_frames, pipeline.allowed()[0]) == (3, False), "one is proven"
+    pipeline.read_pads([PadEvent(1, KEY, 9, b"event", True)], 2, 0)
+    assert (pipeline.undecided_frames, pipeline.allowed()[0]) == (0, True), "also the one behind the hole"
+    pipeline.read_frames([FrameEnd(4, KEY, 5)], 5, 0)
+    assert pipeline.undecided_frames == 0

@@ -29,6 +29,9 @@ from padreel.model import EpisodeDraft
 NO_EVENT_AGE = -1.0  # of rows before the session's first EVENT
 NEUTRAL = b""  # the EVENT of those rows: a pad at rest
 
+# What is encoded at a time is in memory at a time: for 27,000 rows 6 MB instead of 26.
+_GROUP_ROWS = 4_096
+
 Columns = dict[str, NDArray[Any]]  # name -> (rows,) or (rows, slots)
 
 
@@ -137,7 +140,8 @@ def data_table(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> pa.Tab
 def data_file(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> bytes:
     """The data parquet file."""
     sink = io.BytesIO()
-    pq.write_table(data_table(spec, columns), sink, compression="snappy", use_dictionary=True)
+    table = data_table(spec, columns)
+    pq.write_table(table, sink, compression="snappy", use_dictionary=True, row_group_size=_GROUP_ROWS)
     return sink.getvalue()
 
 
