@@ -220,7 +220,8 @@ class Consumer:
         for item in rejected:
             self._reject_log.write(self._topic_names[batch.topic], batch.partition, item, now_ns)
         bad = {item.offset for item in rejected}
-        self._limit.add(record.offset in bad for record in batch.records)
+        places = [place for place, record in enumerate(batch.records) if record.offset in bad] if bad else []
+        self._limit.add(len(batch.records), places)
 
     def _use_rigs(self, rigs: RigList) -> None:
         self._rigs = rigs

@@ -50,7 +50,7 @@ class Intake:
 
     def taken(self, batch: Batch) -> None:
         """The pipeline task has taken a batch out of the queue."""
-        self._queued_bytes -= _bytes(batch)
+        self._queued_bytes -= batch.bytes
 
     async def fetch(self) -> None:
         """Read what may be read, as long as the queue is short."""
@@ -62,7 +62,7 @@ class Intake:
             timeout_ms = _FETCH_MS if len(allowed) == 2 * len(self._partitions) else _HELD_BACK_MS
             # From the answer to the posting nothing is awaited, so that no event of the group comes between.
             for batch in await self._source.getmany(allowed, timeout_ms=timeout_ms):
-                self._queued_bytes += _bytes(batch)
+                self._queued_bytes += batch.bytes
                 self._post(batch)
             await asyncio.sleep(0)
 
@@ -104,7 +104,3 @@ def read_positions(partitions: Iterable[Partition]) -> dict[Pair, int]:
         if partition.at is not None:
             positions[Topic.FRAMES, partition.number], positions[Topic.PADS, partition.number] = partition.at
     return positions
-
-
-def _bytes(batch: Batch) -> int:
-    return sum(len(record.value or b"") for record in batch.records)

@@ -48,7 +48,7 @@ class Observer:
         """A batch was handed to the pipeline; what lies below `reread_below` had been read before."""
         labels = self._topic_labels((batch.topic, batch.partition))
         self._metrics.records.labels(*labels).inc(len(batch.records))
-        self._metrics.bytes.labels(*labels).inc(sum(len(record.value or b"") for record in batch.records))
+        self._metrics.bytes.labels(*labels).inc(batch.bytes)
         if batch.records[0].offset < reread_below:
             again = sum(len(record.value or b"") for record in batch.records if record.offset < reread_below)
             self._metrics.reread_bytes.labels(*labels).inc(again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import structlog
 
@@ -24,28 +24,32 @@ class RejectLimit:
     """Judges all records that were read, in reading order."""
 
     def __init__(self) -> None:
-        self._window: deque[bool] = deque(maxlen=WINDOW)
-        self._in_window = 0
+        self._seen = 0
+        self._rejected: deque[int] = deque()  # numbers of those rejected among the last WINDOW records
         self._consecutive = 0
 
-    def add(self, outcomes: Iterable[bool]) -> None:
-        """`outcomes`: for each record whether it was rejected.
+    def add(self, records: int, rejected: Sequence[int]) -> None:
+        """Judge so many records more; `rejected` are the places of those of them that were, ascending from 0.
 
         Raises TooManyRejectedError at 1,000 in a row, or 95 % of the last 10,000.
         """
-        window = self._window
-        for rejected in outcomes:
-            if len(window) == WINDOW:
-                self._in_window -= window[0]
-            window.append(rejected)
-            self._in_window += rejected
-            self._consecutive = self._consecutive + 1 if rejected else 0
-            if self._consecutive >= CONSECUTIVE:
-                raise TooManyRejectedError(f"the last {CONSECUTIVE:,} records were all rejected; {_WHAT_TO_DO}")
-            if len(window) == WINDOW and self._in_window >= SHARE * WINDOW:
-                raise TooManyRejectedError(
-                    f"{self._in_window:,} of the last {WINDOW:,} records were rejected; {_WHAT_TO_DO}"
-                )
+        for place in rejected:
+            number = self._seen + place
+            goes_on = self._rejected and self._rejected[-1] == number - 1
+            self._consecutive = self._consecutive + 1 if goes_on else 1
+            self._rejected.append(number)
+            self._judge(number + 1)
+        self._seen += records
+        self._judge(self._seen)
+
+    def _judge(self, seen: int) -> None:
+        rejected = self._rejected
+        while rejected and rejected[0] < seen - WINDOW:
+            rejected.popleft()
+        if self._consecutive >= CONSECUTIVE:
+            raise TooManyRejectedError(f"the last {CONSECUTIVE:,} records were all rejected; {_WHAT_TO_DO}")
+        if seen >= WINDOW and len(rejected) >= SHARE * WINDOW:
+            raise TooManyRejectedError(f"{len(rejected):,} of the last {WINDOW:,} records were rejected; {_WHAT_TO_DO}")
 
 
 _WHAT_TO_DO = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -29,12 +29,19 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one topic's partition, in offset order, never empty; `generation` is its assignment's."""
+    """Records of one topic's partition, in offset order, never empty; `generation` is its assignment's.
+
+    `bytes` are those of the records' values.
+    """
 
     topic: Topic
     partition: int
     records: Sequence[RawRecord]
     generation: int
+    bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", sum(len(record.value or b"") for record in self.records))
 
 
 class Answer(Enum):
