@@ -7,7 +7,7 @@ that came from outside.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -43,6 +43,14 @@ _KEY: Final = re.compile(rb"(?!\.{1,2}@)[A-Za-z0-9._-]{1,128}@[0-9a-f]{1,16}")
 _REMEMBERED_KEYS: Final = 65_536
 _UNSPECIFIED: Final = 2  # colour code point of ITU-T H.273
 
+# Looked up once: a message's class finds its constants and its parser anew each time, and each record asks for some.
+_parse_frame: Final = video_pb2.VideoFrame.FromString
+_parse_pad: Final = gamepad_pb2.GamepadState.FromString
+_FRAME: Final = video_pb2.VideoFrame.FRAME
+_EVENT: Final = gamepad_pb2.GamepadState.EVENT
+_HEARTBEAT: Final = gamepad_pb2.GamepadState.HEARTBEAT
+_PAD_END: Final = gamepad_pb2.GamepadState.END
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeRules:
@@ -74,11 +82,14 @@ def session_name(key: str) -> str:
     return key.partition("@")[0]
 
 
-def is_active(state: gamepad_pb2.GamepadState, idle_deadzone: float) -> bool:
-    """Whether a snapshot is an action: a button or key is down, or an axis at least `idle_deadzone` from zero."""
+def is_active(state: gamepad_pb2.GamepadState, axes: Sequence[float], idle_deadzone: float) -> bool:
+    """Whether a snapshot is an action: a button or key is down, or an axis at least `idle_deadzone` from zero.
+
+    `axes` are the snapshot's, all finite.
+    """
     if state.pressed_buttons or state.pressed_keys:
         return True
-    return any(abs(value) >= idle_deadzone for value in state.axes)
+    return bool(axes) and (max(axes) >= idle_deadzone or min(axes) <= -idle_deadzone)
 
 
 class Decoder:
@@ -113,11 +124,11 @@ class Decoder:
         if key is None or value is None or len(value) > self._rules.max_unit_bytes:
             return self._unreadable(Topic.FRAMES, record, key, self._rules.max_unit_bytes)
         try:
-            message = video_pb2.VideoFrame.FromString(value)
+            message = _parse_frame(value)
         except DecodeError as error:
             return _unparsable(Topic.FRAMES, record, key, "VideoFrame", error)
         item: Frame | FrameEnd | _Fault
-        if message.kind == video_pb2.VideoFrame.FRAME:
+        if message.kind == _FRAME:
             item = self._picture(record.offset, key, message)
         else:
             item = _frame_end(record.offset, key, message)
@@ -131,7 +142,8 @@ class Decoder:
             return _too_large({"sequence": sequence, "frame_index": frame_index, "monotonic_ns": time_ns})
         if message.camera not in CAMERAS:
             return _Fault(RejectReason.CAMERA_UNSUPPORTED, f"camera is {_short(message.camera)}, expected 'main'")
-        if not message.access_unit and message.session.media_uri:
+        unit = message.access_unit  # a copy each time that it is asked for
+        if not unit and message.session.media_uri:
             return _by_reference(offset, key, message)
         stream: Stream | None = None
         session: SessionInfo | None = None
@@ -147,13 +159,14 @@ class Decoder:
             if isinstance(info, _Fault):
                 return info
             session = info
-        unit = message.access_unit
         check = check_unit(unit, framing)
         if check.fault is not None:
             return _Fault(RejectReason.UNIT_INVALID, f"access_unit: {check.fault}")
         is_key = check.idr or check.open_gop
-        if before is not None and framing is not None and (fault := _mixed(before, framing, is_key)) is not None:
-            return fault
+        if framing is not before and before is not None and framing is not None:
+            fault = _mixed(before, framing, is_key)
+            if fault is not None:
+                return fault
         if is_key and framing is None:
             return _Fault(
                 RejectReason.STREAM_MISSING,
@@ -171,23 +184,24 @@ class Decoder:
         if key is None or value is None or len(value) > self._rules.max_pad_bytes:
             return self._unreadable(Topic.PADS, record, key, self._rules.max_pad_bytes)
         try:
-            state = gamepad_pb2.GamepadState.FromString(value)
+            state = _parse_pad(value)
         except DecodeError as error:
             return _unparsable(Topic.PADS, record, key, "GamepadState", error)
         kind = state.kind
-        if kind == gamepad_pb2.GamepadState.END:
+        if kind == _PAD_END:
             return PadEnd(record.offset, key)
         time_ns = state.monotonic_ns
         if time_ns >> 63:
             return _rejected(Topic.PADS, record, key, _too_large({"monotonic_ns": time_ns}))
-        if kind == gamepad_pb2.GamepadState.HEARTBEAT:
+        if kind == _HEARTBEAT:
             return Heartbeat(record.offset, key, time_ns)
-        if kind != gamepad_pb2.GamepadState.EVENT:
+        if kind != _EVENT:
             return _rejected(Topic.PADS, record, key, _unknown_kind(kind, "0 (EVENT), 1 (HEARTBEAT) or 2 (END)"))
-        if not all(map(isfinite, state.axes)):
-            fault = _Fault(RejectReason.FIELD_INVALID, f"axes is {list(state.axes)[:8]}, expected finite numbers")
+        axes = state.axes[:]
+        if not isfinite(sum(axes)):  # of 32-bit floats: no sum of finite ones overflows
+            fault = _Fault(RejectReason.FIELD_INVALID, f"axes is {axes[:8]}, expected finite numbers")
             return _rejected(Topic.PADS, record, key, fault)
-        return PadEvent(record.offset, key, time_ns, value, is_active(state, self._rules.idle_deadzone))
+        return PadEvent(record.offset, key, time_ns, value, is_active(state, axes, self._rules.idle_deadzone))
 
     def _key(self, key: bytes | None) -> str | None:
         if key is None:
