@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import padreel.intake
+import padreel.outbox
 import padreel.writer
 from padreel.consumer import Clock, Consumer
 from padreel.metrics import Metrics
@@ -26,10 +27,11 @@ FRAME_NS = 33_333_333
 
 
 def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the time, the ends and a failed disk often: nothing here takes long."""
+    """Look at the time, the ends and a failed disk often, and let units gather briefly: nothing here takes long."""
     monkeypatch.setattr(padreel.intake, "_TICK_SECONDS", 0.02)
     monkeypatch.setattr(padreel.intake, "_ENDS_SECONDS", 0.02)
     monkeypatch.setattr(padreel.writer, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(padreel.outbox, "_GATHER_SECONDS", 0.01)
 
 
 def settings(**given: object) -> ConsumerSettings:
@@ -69,10 +71,15 @@ def record(
     pad = gamepad_pb2.GamepadState(monotonic_ns=1, pressed_buttons=[0])
     broker.produce((Topic.PADS, partition), key.encode(), pad.SerializeToString(), 1_000)
     if end:
-        last = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=frames)
-        broker.produce((Topic.FRAMES, partition), key.encode(), last.SerializeToString(), 2_000)
-        over = gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)
-        broker.produce((Topic.PADS, partition), key.encode(), over.SerializeToString(), 2_000)
+        end_session(broker, partition, key, frames=frames)
+
+
+def end_session(broker: FakeBroker, partition: int, key: str, *, frames: int) -> None:
+    """The ENDs of a session on both topics."""
+    last = video_pb2.VideoFrame(kind=video_pb2.VideoFrame.END, frame_count=frames)
+    broker.produce((Topic.FRAMES, partition), key.encode(), last.SerializeToString(), 2_000)
+    over = gamepad_pb2.GamepadState(kind=gamepad_pb2.GamepadState.END)
+    broker.produce((Topic.PADS, partition), key.encode(), over.SerializeToString(), 2_000)
 
 
 class Stage:

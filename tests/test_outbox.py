@@ -1,12 +1,26 @@
-"""What a partition still has to carry out: in order, letters before what releases their records."""
+"""What a partition still has to carry out: in order, letters before what releases their records, units together."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from padreel.model import AppendUnit, Commit, DeadLetter, Effect, LetterKind, OpenSpan, PartitionState, Stream, Topic
+import padreel.outbox
+from padreel.model import (
+    AppendUnit,
+    Commit,
+    DeadLetter,
+    DropSpan,
+    Effect,
+    LetterKind,
+    OpenSpan,
+    PartitionState,
+    Stream,
+    Topic,
+)
 from padreel.outbox import Letters, Outbox
 
 STREAM = Stream("h264", 64, 48, 30, b"\x01extradata")
@@ -39,9 +53,103 @@ def test_effects_are_taken_up_to_a_commit_and_letters_alone() -> None:
     assert outbox.is_idle
 
 
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let units gather for longer than any test takes."""
+    monkeypatch.setattr(padreel.outbox, "_GATHER_SECONDS", 3_600)
+
+
+def test_units_alone_are_taken_once_they_have_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(padreel.outbox, "_GATHER_SECONDS", 0.05)
+
+    async def play() -> None:
+        outbox = opened(UNIT)
+        outbox.push([UNIT, UNIT])
+        assert outbox.take() is None
+        assert not outbox.is_idle
+        assert await outbox.wait(60)
+        assert taken(outbox) == [[UNIT] * 3]
+        outbox.push([UNIT])  # and so do the next ones
+        assert outbox.take() is None
+        assert await outbox.wait(60)
+        assert taken(outbox) == [[UNIT]]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("pressing", [COMMIT, LETTERS, DropSpan(1), OpenSpan(2, STREAM)])
+def test_nothing_else_waits_nor_what_lies_before_it(
+    pressing: Effect | Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never(monkeypatch)
+
+    async def play() -> None:
+        outbox = opened(UNIT)
+        assert outbox.take() is None
+        outbox.push([pressing])
+        assert await outbox.wait(60)
+        expected = [[UNIT], LETTERS] if pressing is LETTERS else [[UNIT, pressing]]
+        assert taken(outbox) == expected
+
+    asyncio.run(play())
+
+
+def test_many_bytes_and_many_units_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backlog is written as fast as before, and no more than so much waits for nothing."""
+    never(monkeypatch)
+    monkeypatch.setattr(padreel.outbox, "_GATHER_BYTES", 10)
+    monkeypatch.setattr(padreel.outbox, "_EFFECTS_PER_STEP", 3)
+
+    async def play() -> None:
+        large = AppendUnit(1, 0, True, bytes(6))
+        outbox = opened(large)
+        assert outbox.take() is None
+        outbox.push([large])
+        assert taken(outbox) == [[large, large]]
+        small = AppendUnit(1, 0, True, b"x")
+        outbox.push([small] * 4)
+        assert taken(outbox) == [[small] * 3, [small]]  # the rest of what was due waits no more either
+
+    asyncio.run(play())
+
+
+def test_what_is_dropped_while_it_gathers_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(padreel.outbox, "_GATHER_SECONDS", 0.05)
+
+    async def play() -> None:
+        outbox = opened(UNIT)
+        outbox.drop()
+        outbox.open()
+        assert not await outbox.wait(0.2)  # nothing is due any more
+        monkeypatch.setattr(padreel.outbox, "_GATHER_SECONDS", 3_600)
+        outbox.push([UNIT])
+        assert outbox.take() is None
+
+    asyncio.run(play())
+
+
+@given(
+    pushes=st.lists(st.lists(st.sampled_from([UNIT, COMMIT, LETTERS, DropSpan(1)]), max_size=6), max_size=8),
+    takes=st.lists(st.integers(0, 3), min_size=8, max_size=8),
+)
+def test_everything_is_taken_once_and_in_order(pushes: list[list[Effect | Letters]], takes: list[int]) -> None:
+    async def play() -> list[list[Effect] | Letters]:
+        outbox = opened()
+        steps: list[list[Effect] | Letters] = []
+        for entries, count in zip(pushes, takes, strict=False):
+            outbox.push(entries)
+            steps += [step for _ in range(count) if (step := outbox.take()) is not None]
+        outbox.push([COMMIT])
+        return steps + taken(outbox)
+
+    steps = asyncio.run(play())
+    flat = [entry for step in steps for entry in ([step] if isinstance(step, Letters) else step)]
+    assert flat == [entry for entries in pushes for entry in entries] + [COMMIT]
+    assert all(COMMIT not in step[:-1] for step in steps if isinstance(step, list))
+
+
 def test_what_is_in_hand_is_not_done() -> None:
-    outbox = opened(UNIT)
-    assert outbox.take() == [UNIT]
+    outbox = opened(COMMIT)
+    assert outbox.take() == [COMMIT]
     assert not outbox.is_idle
     outbox.done()
     assert outbox.is_idle
@@ -62,7 +170,7 @@ def test_waiting_ends_when_something_is_pushed_or_time_is_up() -> None:
     async def play() -> tuple[bool, bool, bool]:
         outbox = opened()
         nothing = await outbox.wait(0.01)
-        outbox.push([UNIT])
+        outbox.push([COMMIT])
         pushed = await outbox.wait(60)
         asyncio.get_running_loop().call_soon(outbox.nudge)
         return nothing, pushed, await outbox.wait(60)
@@ -77,7 +185,7 @@ def test_a_cancellation_together_with_a_push_is_not_lost() -> None:
         outbox = opened()
         waiting = asyncio.create_task(outbox.wait(60))
         await asyncio.sleep(0.01)
-        outbox.push([UNIT])
+        outbox.push([COMMIT])
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
