@@ -29,11 +29,11 @@ from padreel.model import Topic
 from padreel_schemas.security import PLAINTEXT, Security
 
 _FETCH_BYTES = 8 * 2**20
-_PARTITION_FETCH_BYTES = 2**20
-# The broker answers when there is so much or after so long. Rigs that play would else have it answer every few records:
-# at 40 of them it is an eighth of the consumer's processor time, for 13 ms until a frame is paired.
-_WORTH_FETCHING_BYTES = 2**20
-_FETCH_WAIT_MS = 20
+_PARTITION_FETCH_BYTES = 2 * 2**20
+# The broker answers when there is so much or after so long. Rigs that play would else have it answer every few records,
+# and a batch costs as much as ten of them. One partition must be able to have so much, so that a backlog never waits.
+_WORTH_FETCHING_BYTES = _PARTITION_FETCH_BYTES
+_FETCH_WAIT_MS = 100
 _RECORDS = 500
 _DAY_MS = 86_400_000
 _HEARTBEATS_MS = 300  # between two, for each second of the group's timeout: three may be lost
