@@ -16,7 +16,9 @@ def throughput(world: World) -> list[Row]:
     """Rows 1 and 9, from the same runs; in the short form row 1 beside the bare drain alone."""
     rigs, seconds, turns = (2, 300, 3) if world.short else (2, 900, 5)
     with world.load(rigs, seconds, partitions=2) as load:
-        drained, consumed = measure.interleaved(turns, lambda: world.drain(load), lambda: world.consume(load))
+        drained, consumed = measure.interleaved(
+            turns, lambda: world.drain(load), lambda: world.consume(load, BENCHMARK_STALLS="1")
+        )
         frames, unit_bytes = load.frames, load.clip.unit_bytes
     wall = [one.seconds for one in consumed]
     figures = [
