@@ -17,6 +17,7 @@ from padreel.dataset.stats import (
     Stats,
     aggregate_stats,
     column_stats,
+    histogram_of,
     picture_stats,
     sample_keyframes,
 )
@@ -136,6 +137,32 @@ def test_picture_figures_are_those_of_the_decoded_pictures(gop: int, b_frames: i
     }.items():
         assert np.shape(found[name]) == (3, 1, 1)
         np.testing.assert_allclose(np.reshape(found[name], 3), expected, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))), st.integers(1, 50))
+def test_pixels_are_counted_channel_by_channel(picture: NDArray[np.uint8], band: int) -> None:
+    """Of pictures with an odd number of pixels too, and wherever bands end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("padreel.dataset.stats._BAND", band)
+        found = histogram_of(picture)
+    assert found.tolist() == [
+        np.bincount(picture[..., channel].ravel(), minlength=256).tolist() for channel in range(3)
+    ]
+
+
+@pytest.mark.parametrize("decoders", [2, 3, 9])
+def test_several_decoders_find_what_one_does(decoders: int, tmp_path: Path) -> None:
+    source = encode(moving_pictures(40), gop=8)
+    positions = [0, 8, 16, 24, 32]
+    write_span(tmp_path / "span.mp4", damaged(source, 16))
+    found = picture_stats(tmp_path / "span.mp4", SCHEMA, positions, decoders=decoders)
+    assert found == picture_stats(tmp_path / "span.mp4", SCHEMA, positions)
+    assert found["count"] == [4]
+    with pytest.raises(CorruptShardError, match="position 9"):
+        picture_stats(tmp_path / "span.mp4", SCHEMA, [0, 9], decoders=decoders)
+    write_span(tmp_path / "none.mp4", damaged(source, *positions))
+    with pytest.raises(UndecodableError, match="none of 5 keyframes can be decoded, display position 0: Invalid data"):
+        picture_stats(tmp_path / "none.mp4", SCHEMA, positions, decoders=decoders)
 
 
 def test_a_position_that_is_no_keyframe(tmp_path: Path) -> None:

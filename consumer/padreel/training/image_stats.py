@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from padreel.dataset.remux import open_span, system_errors
-from padreel.dataset.stats import Stats, histogram_figures
+from padreel.dataset.stats import Stats, histogram_figures, histogram_of
 from padreel.errors import UndecodableError
 from padreel.model import Schema
 
@@ -27,9 +27,7 @@ def all_picture_stats(video: Path, schema: Schema, first: int, length: int) -> S
                 continue
             if count == length:
                 break
-            pixels = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8).reshape(-1, 3)
-            for channel in range(3):
-                histogram[channel] += np.bincount(pixels[:, channel], minlength=256)
+            histogram += histogram_of(np.asarray(picture.to_ndarray(format="rgb24"), np.uint8))
             count += 1
     if count < length:
         raise UndecodableError(f"{video}: {count} pictures can be decoded from {first} on, expected {length}")
