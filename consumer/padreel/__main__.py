@@ -65,10 +65,11 @@ def convert(**values: object) -> None:
     """Convert a folder of recorded sessions into one dataset, without a broker."""
     settings = begin(ConvertSettings, values)
     from padreel.convert import convert as convert_folder
-    from padreel.lean import leave_pandas_out
+    from padreel.lean import collect_seldom, leave_pandas_out
     from padreel.logs import log_episode
 
     leave_pandas_out()
+    collect_seldom()
     if settings.watch:
         from padreel.watch import until_signal, watch
 

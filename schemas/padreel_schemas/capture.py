@@ -39,8 +39,10 @@ def video_path(folder: Path) -> Path:
     return folder / (found[0] if found else VIDEO)
 
 
-def open_video(path: Path) -> InputContainer:
-    return av.open(str(path), metadata_errors="replace")  # nobody reads its texts
+def open_video(path: Path, *, is_known: bool = False) -> InputContainer:
+    """Open a video to read. Where its stream `is_known` no picture is decoded to find out more of it."""
+    options = {"skip_frame": "all"} if is_known else {}
+    return av.open(str(path), options=options, metadata_errors="replace")  # nobody reads its texts
 
 
 def packets_of(video: AvVideoStream) -> Iterator[Packet]:

@@ -225,7 +225,7 @@ class Recording:
         count = 0
         path = content.video
         try:
-            with open_video(path) as container:
+            with open_video(path, is_known=True) as container:
                 for packet in packets_of(container.streams.video[0]):
                     if count == len(content.ranks):
                         raise RecordingError(f"{path}: has more frames than the {count} it had when it was opened")
