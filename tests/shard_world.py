@@ -100,7 +100,9 @@ def stats_of(length: int) -> dict[str, dict[str, list[Any]]]:
 class PlainStage:
     """Stands in for the real stage: files of a few bytes whose content tells which episode they are of."""
 
-    def __init__(self, folder: Path, spec: DatasetSpec, claim: int, media: MediaFiles | None = None) -> None:
+    def __init__(
+        self, folder: Path, spec: DatasetSpec, claim: int, media: MediaFiles | None = None, decoders: int = 1
+    ) -> None:
         self._folder, self._claim = folder, claim
         self._spans: dict[int, list[bytes]] = {}
 

@@ -317,3 +317,17 @@ def test_a_failure_leaves_nothing(
     with pytest.raises(OSError, match="no space left"):
         stage.episode(draft(source), episode_index=0, first_row_index=0, task_index=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_digest_that_cannot_be_taken_leaves_nothing(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*arguments: object) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    stage = Stage(tmp_path, spec(), 3)
+    fill(stage, source)
+    monkeypatch.setattr("padreel.dataset.stage.hashlib.file_digest", unreadable)
+    with pytest.raises(OSError, match="input/output"):
+        stage.episode(draft(source), episode_index=0, first_row_index=0, task_index=0)
+    assert list(tmp_path.iterdir()) == []

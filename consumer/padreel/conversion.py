@@ -30,6 +30,7 @@ from padreel_schemas.recording import PADS, SYNC, PublishedRecord, Recording
 
 STRIDE = 1 << 32  # offsets of a session; no recording has as many records
 _BATCH = 256  # records per step: what is held in memory at a time
+_DECODERS = 2  # of keyframes: while an episode is committed nothing else is done
 
 _log = structlog.get_logger("padreel.convert")
 
@@ -89,6 +90,7 @@ def open_output(output_root: Path, spec: DatasetSpec, run: str) -> Shard:
         pads_topic="",
         partition=0,
         partitions=1,
+        decoders=_DECODERS,
     )
 
 

@@ -62,10 +62,11 @@ class Shard:
         log: CommitLog,
         claim: Entry,
         media: MediaFiles | None,
+        decoders: int,
         now_ns: Callable[[], int],
     ) -> None:
         """For `open` alone."""
-        self._media, self._now_ns = media, now_ns
+        self._media, self._decoders, self._now_ns = media, decoders, now_ns
         self.path = path
         self.claim = claim.n
         self._spec = spec
@@ -95,11 +96,13 @@ class Shard:
         partition: int,
         partitions: int,
         media: MediaFiles | None = None,
+        decoders: int = 1,
         now_ns: Callable[[], int] = _no_clock,
     ) -> Self:
         """Take the shard at `path` (made if it is not there) and roll its log forward.
 
-        `now_ns` is any steady clock: it times the steps of commits and decides nothing.
+        `decoders` work side by side on the keyframes of an episode that is committed. `now_ns` is any steady clock: it
+        times the steps of commits and decides nothing.
 
         Raises FencedError if another writer took it meanwhile, RootMismatchError, CorruptShardError,
         ForeignFileError, FormatVersionError, and OSError. Calling it again is safe after any of them.
@@ -120,7 +123,7 @@ class Shard:
                 claim = entries.claim(last, writer, source)
                 if log.link(claim, folder.path):
                     break
-            shard = cls(path, dataset, folder, log, claim, media, now_ns)
+            shard = cls(path, dataset, folder, log, claim, media, decoders, now_ns)
             shard._roll_forward()
         except Exception:
             with contextlib.suppress(OSError):  # what stays is taken away by the next one to open
@@ -232,7 +235,7 @@ class Shard:
             claim = layout.staged_claim(name)
             if claim is not None and claim < self.claim and name not in named:
                 files.unlink(staging / name, "sweep")
-        self._stage = Stage(staging, self._spec, self.claim, self._media)
+        self._stage = Stage(staging, self._spec, self.claim, self._media, self._decoders)
         if was_erasing and state is not None:
             self.apply([Commit(state, {})])  # says that it is carried out
 

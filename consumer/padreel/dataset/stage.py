@@ -11,6 +11,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,8 +70,11 @@ class Stage:
     a new Stage, reading the units again. A span that is not open is a KeyError: a bug of the caller's.
     """
 
-    def __init__(self, folder: Path, spec: DatasetSpec, claim: int, media: MediaFiles | None = None) -> None:
-        self._media = media or MediaFiles(None)
+    def __init__(
+        self, folder: Path, spec: DatasetSpec, claim: int, media: MediaFiles | None = None, decoders: int = 1
+    ) -> None:
+        """`decoders`: how many work side by side on an episode's keyframes."""
+        self._media, self._decoders = media or MediaFiles(None), decoders
         self._folder = folder
         self._spec = spec
         self._claim = claim
@@ -107,17 +111,20 @@ class Stage:
         span = self._copied(draft) if draft.media is not None else self._spans.pop(draft.span)
         written = [span.writer.path]
         try:
-            video = self._finish_video(span, draft, written)
-            columns = episode_columns(
-                self._spec,
-                draft,
-                episode_index=episode_index,
-                first_row_index=first_row_index,
-                task_index=task_index,
-            )
-            data = self._write("data", [data_file(self._spec, columns)], written)
-            gamepad = self._write("gamepad", gamepad_file(draft.events), written)
-            stats = self._stats(span, draft, columns, self._folder / video.name)
+            path = self._finish_video(span, draft, written)
+            with ThreadPoolExecutor(1, "digest") as thread:  # it needs no interpreter, and the file is whole by now
+                digesting = thread.submit(_digested, path)
+                columns = episode_columns(
+                    self._spec,
+                    draft,
+                    episode_index=episode_index,
+                    first_row_index=first_row_index,
+                    task_index=task_index,
+                )
+                data = self._write("data", [data_file(self._spec, columns)], written)
+                gamepad = self._write("gamepad", gamepad_file(draft.events), written)
+                stats = self._stats(span, draft, columns, path)
+                video = digesting.result()
         except BaseException:
             span.writer.discard()
             for path in written:
@@ -160,7 +167,7 @@ class Stage:
         span.keyframes += [draft.first_unit + position for position, idr in places if idr]
         return span
 
-    def _finish_video(self, span: _Span, draft: EpisodeDraft, written: list[Path]) -> StagedFile:
+    def _finish_video(self, span: _Span, draft: EpisodeDraft, written: list[Path]) -> Path:
         """The span's mp4, complete and durable, without the GOPs before the first unit."""
         path = span.writer.path
         with files.announced("stage", path):
@@ -172,7 +179,9 @@ class Stage:
                 keep_from(path, kept, draft.first_unit, span.stream, span.keyframes)
             files.unlink(path)
             path = kept
-        return _durable("video", path)
+        with files.announced("fsync", path), path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path
 
     def _write(self, kind: FileKind, chunks: Iterable[bytes], written: list[Path]) -> StagedFile:
         path = self._fresh(kind)
@@ -194,7 +203,7 @@ class Stage:
         found = {name: column_stats(values) for name, values in columns.items()}
         sample = sample_keyframes(span.keyframes, draft.first_row, len(draft.time_ns))
         positions = [index - draft.first_unit for index in sample]
-        found[CAMERA] = picture_stats(video, self._spec.schema, positions)
+        found[CAMERA] = picture_stats(video, self._spec.schema, positions, decoders=self._decoders)
         return {name: found[name] for name in layout.features(self._spec)}
 
 
@@ -210,10 +219,8 @@ def gamepad_file(events: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(piece)
 
 
-def _durable(kind: FileKind, path: Path) -> StagedFile:
-    """Fsync a file that FFmpeg wrote, and take its digest."""
-    with files.announced("fsync", path), path.open("rb") as file:
-        os.fsync(file.fileno())
+def _digested(video: Path) -> StagedFile:
+    """A finished mp4 and its digest, for which it is read once."""
+    with video.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-        size = file.tell()
-    return StagedFile(kind, path.name, digest.hexdigest(), size)
+        return StagedFile("video", video.name, digest.hexdigest(), file.tell())
