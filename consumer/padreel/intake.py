@@ -10,7 +10,7 @@ from padreel.kafka.events import Batch, Pair, Source
 from padreel.model import Topic
 from padreel.partition import Partition
 
-_QUEUED_BYTES = 8 * 2**20  # of batches that wait for the pipeline task
+_QUEUED_BYTES = 4 * 2**20  # of batches that wait for the pipeline task
 _FETCH_MS = 200
 _HELD_BACK_MS = 20  # what is held back may be allowed again at any moment
 _TICK_SECONDS = 0.5

@@ -313,7 +313,7 @@ class ConsumerSettings(BrokerSettings, DatasetSettings):
     )
     buffer_bytes: int = setting(
         "Bytes of pad records, and of video waiting for the disk, to hold per partition before reading waits.",
-        8 * 2**20,
+        4 * 2**20,
         metavar="BYTES",
         ge=2**20,
     )

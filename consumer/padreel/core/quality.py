@@ -96,7 +96,7 @@ def quality_of(figures: EpisodeFigures, config: QualityConfig) -> Quality:
         fresh = (figures.pad_age >= 0) & (figures.pad_age <= limits.stale_seconds)
         found["pad_age"] = float(fresh.mean())
     if figures.state is not None:
-        active = (np.abs(figures.state) >= _DEADZONE).any(axis=1)
+        active = ((figures.state >= _DEADZONE) | (figures.state <= -_DEADZONE)).any(axis=1)
         found["activity"] = _rising(float(active.mean()), limits.active_share)
     components: dict[str, float] = {name: found[name] for name in COMPONENTS if name in found}
     weight = sum(config.weights[name] for name in components)

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from padreel.core.action import ActionEncoder
 from padreel.core.gate import EpisodeQuality
 from padreel.core.keys import encode_keys
-from padreel.core.pad import FloatArray, decode_each, encode_observation
+from padreel.core.pad import decode_each, encode_observation
 from padreel.core.quality import EpisodeFigures
 from padreel.dataset import layout
 from padreel.dataset.layout import DatasetSpec
@@ -72,14 +71,16 @@ def episode_columns(
     pairing = np.asarray(draft.pairing, np.int64)
     rows = len(times)
     # Pads are sent more often than frames: only the EVENTs that a row is paired with are read, each once.
-    paired, state = np.unique(pairing, return_inverse=True)
-    action, observation, keys = _states(spec.encoder, _events(draft.events, paired), len(paired))
+    paired, event = np.unique(pairing, return_inverse=True)
+    each = decode_each(_events(draft.events, paired), len(paired), button_base=spec.encoder.button_base)
+    # First the rows and then the columns: what was decoded is a quarter of what it becomes.
+    axes, buttons, pressed = each[0][event], each[1][event], [each[2][number] for number in event]
     position = np.arange(rows, dtype=np.int64)
-    columns: Columns = {layout.ACTION: action[state]}
+    columns: Columns = {layout.ACTION: spec.encoder.encode(axes, buttons, pressed)}
     if spec.columns == "full":
-        columns[layout.OBSERVATION] = observation[state]
+        columns[layout.OBSERVATION] = encode_observation(axes, buttons)
         if spec.key_names:
-            columns[layout.KEYS] = keys[state]
+            columns[layout.KEYS] = encode_keys(pressed, spec.encoder.scancodes)
         columns[layout.TIME_NS] = times - draft.session_ns
         columns[layout.PAD_AGE] = pad_age(draft)
     columns["timestamp"] = (position / spec.schema.fps).astype(np.float32)
@@ -117,16 +118,9 @@ def judged(spec: DatasetSpec, columns: Columns, forced: int) -> EpisodeQuality |
             forced=forced,
             time_ns=columns.get(layout.TIME_NS),
             pad_age=columns.get(layout.PAD_AGE),
-            state=np.concatenate(states, axis=1) if states else None,
+            state=np.concatenate(states, axis=1) if len(states) > 1 else next(iter(states), None),
         )
     )
-
-
-def _states(encoder: ActionEncoder, events: Iterable[bytes], count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Action (count, slots), pad (count, 27) and keys (count, keys) of each EVENT."""
-    axes, buttons, pressed = decode_each(events, count, button_base=encoder.button_base)
-    action = encoder.encode(axes, buttons, pressed)
-    return action, encode_observation(axes, buttons), encode_keys(pressed, encoder.scancodes)
 
 
 def data_table(spec: DatasetSpec, columns: Mapping[str, NDArray[Any]]) -> pa.Table:

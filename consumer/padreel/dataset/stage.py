@@ -20,7 +20,7 @@ from padreel.dataset import files, layout
 from padreel.dataset.layout import CAMERA, DatasetSpec, FileKind
 from padreel.dataset.media import MediaFiles
 from padreel.dataset.remux import SpanWriter, keep_from
-from padreel.dataset.rows import Columns, data_file, episode_columns, judged, pad_age
+from padreel.dataset.rows import data_file, episode_columns, judged, pad_age
 from padreel.dataset.stats import Stats, column_stats, picture_stats, sample_keyframes
 from padreel.model import AppendUnit, EpisodeDraft, OpenSpan, Stream
 
@@ -114,6 +114,7 @@ class Stage:
             path = self._finish_video(span, draft, written)
             with ThreadPoolExecutor(1, "digest") as thread:  # it needs no interpreter, and the file is whole by now
                 digesting = thread.submit(_digested, path)
+                pictures = self._picture_stats(span, draft, path)  # before the rows take their memory
                 columns = episode_columns(
                     self._spec,
                     draft,
@@ -123,7 +124,7 @@ class Stage:
                 )
                 data = self._write("data", [data_file(self._spec, columns)], written)
                 gamepad = self._write("gamepad", gamepad_file(draft.events), written)
-                stats = self._stats(span, draft, columns, path)
+                stats = {CAMERA: pictures, **{name: column_stats(values) for name, values in columns.items()}}
                 video = digesting.result()
         except BaseException:
             span.writer.discard()
@@ -137,7 +138,7 @@ class Stage:
             length=length,
             from_timestamp=start / fps,
             to_timestamp=(start + length) / fps,
-            stats=stats,
+            stats={name: stats[name] for name in layout.features(self._spec)},
             pad_age_max=float(ages.max()),
             pad_ages=tuple(age for age in ages[::fps].tolist() if age >= 0),
             quality=judged(self._spec, columns, draft.forced),
@@ -198,13 +199,10 @@ class Stage:
         files.write_chunks_durable(path, noted())
         return StagedFile(kind, path.name, digest.hexdigest(), size)
 
-    def _stats(self, span: _Span, draft: EpisodeDraft, columns: Columns, video: Path) -> dict[str, Stats]:
-        """The statistics of every feature, in the features' order."""
-        found = {name: column_stats(values) for name, values in columns.items()}
+    def _picture_stats(self, span: _Span, draft: EpisodeDraft, video: Path) -> Stats:
         sample = sample_keyframes(span.keyframes, draft.first_row, len(draft.time_ns))
         positions = [index - draft.first_unit for index in sample]
-        found[CAMERA] = picture_stats(video, self._spec.schema, positions, decoders=self._decoders)
-        return {name: found[name] for name in layout.features(self._spec)}
+        return picture_stats(video, self._spec.schema, positions, decoders=self._decoders)
 
 
 def gamepad_file(events: Iterable[bytes]) -> Iterator[bytes]:

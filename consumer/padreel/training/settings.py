@@ -213,7 +213,7 @@ class PlanSettings(Settings):
     fps: int = setting("Its frame rate.", 30, ge=1, le=1000)
     retention_days: float = setting("How long Kafka shall keep what was published.", 7.0, metavar="D", gt=0, le=3650)
     replicas: int = setting("Copies that Kafka keeps.", 3, metavar="N", ge=1, le=100)
-    buffer_bytes: int = setting("--buffer-bytes of the consumers.", 8 * 2**20, metavar="BYTES", ge=2**20)
+    buffer_bytes: int = setting("--buffer-bytes of the consumers.", 4 * 2**20, metavar="BYTES", ge=2**20)
     pilot_output_seconds: float | None = setting(
         "Seconds of video that came out of a pilot run of `padreel augment`'s remote model.", None, metavar="S", gt=0
     )
