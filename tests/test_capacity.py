@@ -15,7 +15,7 @@ from padreel.training.plan_command import size
 
 
 def fleet(rigs: int = 200, hours: float = 10.0, bitrate: float = 4.8e6) -> Fleet:
-    return Fleet(rigs, hours, bitrate, fps=30, retention_days=7, replicas=3, buffer_bytes=32 * 2**20)
+    return Fleet(rigs, hours, bitrate, fps=30, retention_days=7, replicas=3, buffer_bytes=4 * 2**20)
 
 
 def test_two_hundred_rigs_as_the_operator_s_guide_has_them() -> None:
@@ -26,8 +26,8 @@ def test_two_hundred_rigs_as_the_operator_s_guide_has_them() -> None:
     assert found.kafka_bytes == pytest.approx(found.disk_bytes_per_day * 7 * 3)
     assert found.retention_bytes * 8 == pytest.approx(found.disk_bytes_per_day * 7 * 2)
     assert found.retention_ms == 7 * 24 * 3600 * 1000
-    assert found.cores_per_consumer == pytest.approx(0.444)
-    assert found.memory_bytes_per_consumer == 100_000_000 + 16 * 32 * 2**20
+    assert found.cores_per_consumer == pytest.approx(0.66)
+    assert found.memory_bytes_per_consumer == 200_000_000 + 16 * 4 * 2**20 + 200 * 5_590_000
 
 
 @given(rigs=st.integers(1, 5000), hours=st.floats(0.1, 24), bitrate=st.floats(1e4, 1e9), more=st.integers(1, 500))

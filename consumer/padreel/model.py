@@ -1,9 +1,8 @@
 """The frozen values that stages hand to each other. No behaviour, no I/O.
 
-Words: a *session* is one recording of one rig, known by its key `<session>@<run>`. A *segment* is an
-unbroken decode sequence from an IDR; it becomes one *episode*, or none. A *span* is the mp4 that is being
-staged for a segment. All `*_ns` are integers in nanoseconds; all offsets are Kafka offsets, and `next` is the
-offset of the first record not yet accounted.
+Words: a *session* is one recording of one rig, known by its key `<session>@<run>`. A *segment* is an unbroken decode
+sequence from an IDR; it becomes one *episode*, or none. A *span* is the mp4 that is being staged for a segment. All
+`*_ns` are integers in nanoseconds; offsets are Kafka's, and `next` is that of the first record not yet accounted.
 """
 
 from __future__ import annotations

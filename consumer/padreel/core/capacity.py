@@ -1,8 +1,9 @@
 """What a fleet of rigs needs, from measured figures. Pure.
 
-The figures are those of the operator's guide: one consumer for up to 200 rigs, eight partitions for these; 29 us for
-reading and decoding a frame (34,000 of 20 KB a second, with their pads), 11 us for its sha256, 34 us for writing it;
-100 MB for a consumer, and up to twice the buffer for each of its partitions; a hundredth of the video for the rest.
+The figures are those of the operator's guide, measured by `make bench`: one consumer for up to 200 rigs, with eight
+partitions; 110 us of CPU for a frame of 20 KB with its pads, its part of the episode's commit among them; 200 MB for a
+consumer, 1 MB for an open session and 170 bytes for each frame of its episode, and up to twice the buffer for each of
+its partitions; a hundredth of the video for the rest.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import Final
 
 RIGS_PER_CONSUMER: Final = 200
 PARTITIONS_PER_CONSUMER: Final = 8
-FRAME_SECONDS: Final = (29 + 11 + 34) * 1e-6
-CONSUMER_BYTES: Final = 100_000_000
+FRAME_SECONDS: Final = 110e-6
+CONSUMER_BYTES: Final = 200_000_000
+SESSION_BYTES: Final = 1_000_000
+FRAME_BYTES: Final = 170  # of an open session's episode, which is the longest there can be
+EPISODE_SECONDS: Final = 900  # the default of --max-episode-seconds
 OVERHEAD: Final = 1.01
 UNEVEN: Final = 2.0  # the fullest partition against the mean: keys do not spread evenly
 
@@ -57,6 +61,8 @@ def capacity_of(fleet: Fleet) -> Capacity:
     per_day = per_second * fleet.hours_per_day * 3600
     retained = per_day * fleet.retention_days
     frames = fleet.rigs * fleet.fps / consumers
+    session_bytes = SESSION_BYTES + FRAME_BYTES * EPISODE_SECONDS * fleet.fps
+    buffers = PARTITIONS_PER_CONSUMER * 2 * fleet.buffer_bytes
     return Capacity(
         consumers=consumers,
         partitions=partitions,
@@ -66,5 +72,5 @@ def capacity_of(fleet: Fleet) -> Capacity:
         retention_ms=round(fleet.retention_days * 86_400_000),
         retention_bytes=math.ceil(retained / partitions * UNEVEN),
         cores_per_consumer=frames * FRAME_SECONDS,
-        memory_bytes_per_consumer=CONSUMER_BYTES + PARTITIONS_PER_CONSUMER * 2 * fleet.buffer_bytes,
+        memory_bytes_per_consumer=CONSUMER_BYTES + buffers + math.ceil(fleet.rigs / consumers) * session_bytes,
     )
