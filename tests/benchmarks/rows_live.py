@@ -17,7 +17,7 @@ from tests.benchmarks.measure import BenchmarkError, Row, Spread, Target, percen
 from tests.benchmarks.world import World
 
 _PARTITIONS = 4
-_LOADS = (40, 80)  # rigs, ascending; each broker, producers and consumer have to manage together on two cores
+_LOADS = (40, 80, 120)  # rigs, ascending; each broker, producers and consumer have to manage together on two cores
 _HALF_LOAD = 20  # rigs, of row 6
 _LIVE_SECONDS = 60
 _EPISODE_SECONDS = 900  # the default of --max-episode-seconds
@@ -70,7 +70,7 @@ def rigs_per_core(world: World) -> list[Row]:
         *(figure for one in played for figure in one.figures()),
     )
     note = (
-        f"{' and '.join(map(str, _LOADS))} rigs at 720p30 in real time for {_LIVE_SECONDS} s each in {_PARTITIONS} "
+        f"{', '.join(map(str, _LOADS))} rigs at 720p30 in real time for {_LIVE_SECONDS} s each in {_PARTITIONS} "
         f"partitions, broker and producers on the same cores; rigs per core is from the consumer's CPU seconds at "
         f"{most.rigs}, the most that was kept up with, and those of a commit every 15 minutes"
     )

@@ -46,6 +46,7 @@ OBSERVATION_NAMES: Final = AXES + BUTTONS
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+_Controls = tuple[Sequence[float], Sequence[int], Sequence[int]]  # axes, buttons and keys of a snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,17 @@ class GamepadSnapshot:
 
 def snapshot_of(payload: bytes) -> GamepadSnapshot:
     """Read one serialised `GamepadState`. Raises ValueError where it is none."""
-    try:
-        state = gamepad_pb2.GamepadState.FromString(payload)
-    except DecodeError as error:
-        raise ValueError(f"no GamepadState: {error}") from error
+    state = _state_of(payload)
     return GamepadSnapshot(
         state.monotonic_ns, tuple(state.axes), tuple(state.pressed_buttons), tuple(state.pressed_keys)
     )
+
+
+def _state_of(payload: bytes) -> gamepad_pb2.GamepadState:
+    try:
+        return gamepad_pb2.GamepadState.FromString(payload)
+    except DecodeError as error:
+        raise ValueError(f"no GamepadState: {error}") from error
 
 
 def decode_states(
@@ -88,14 +93,15 @@ def decode_each(
 ) -> tuple[FloatArray, BoolArray, tuple[tuple[int, ...], ...]]:
     """The same of `count` payloads that are not held together."""
 
-    def snapshots() -> Iterator[GamepadSnapshot]:
+    def controls() -> Iterator[_Controls]:
         for number, payload in enumerate(payloads):
             try:
-                yield snapshot_of(payload)
+                state = _state_of(payload)
             except ValueError as error:
                 raise ValueError(f"payload {number} of {count} is {error}") from error
+            yield state.axes, state.pressed_buttons, state.pressed_keys
 
-    return _arrays(snapshots(), count, button_base)
+    return _arrays(controls(), count, button_base)
 
 
 def snapshot_arrays(
@@ -106,23 +112,24 @@ def snapshot_arrays(
     An axis that a snapshot lacks is 0; axes beyond the sixth and buttons beyond the table are left out. `button_base`
     is subtracted from the button ids (see `ActionMappingProfile`).
     """
-    return _arrays(snapshots, len(snapshots), button_base)
+    controls = ((one.axes, one.pressed_buttons, one.pressed_keys) for one in snapshots)
+    return _arrays(controls, len(snapshots), button_base)
 
 
 def _arrays(
-    snapshots: Iterable[GamepadSnapshot], count: int, button_base: int
+    snapshots: Iterable[_Controls], count: int, button_base: int
 ) -> tuple[FloatArray, BoolArray, tuple[tuple[int, ...], ...]]:
     """One snapshot at a time: those of a long episode, held together, would be its largest part in memory."""
     axes = np.zeros((count, len(AXES)), dtype=np.float32)
     buttons = np.zeros((count, len(BUTTONS)), dtype=np.bool_)
     keys: list[tuple[int, ...]] = []
-    for row, snapshot in enumerate(snapshots):
-        values = snapshot.axes[: len(AXES)]
+    for row, (all_values, pressed_buttons, pressed_keys) in enumerate(snapshots):
+        values = all_values[: len(AXES)]
         axes[row, : len(values)] = values
-        for button in snapshot.pressed_buttons:
+        for button in pressed_buttons:
             if button_base <= button < button_base + len(BUTTONS):
                 buttons[row, button - button_base] = True
-        keys.append(snapshot.pressed_keys)
+        keys.append(tuple(pressed_keys))
     return axes, buttons, tuple(keys)
 
 

@@ -99,7 +99,6 @@ class Pipeline:
         """Take a batch of the frame topic; `position` is the offset after it, `last` its last record."""
         touched: dict[str, Session] = {}
         for item in items:
-            self.at = Positions(item.offset + 1, self.at.pads)
             if isinstance(item, Rejected):
                 self.ledger.drop(item.offset, Fate.REJECTED, item.key)
                 continue
@@ -112,6 +111,7 @@ class Pipeline:
                 if not isinstance(item, Frame):  # a frame END of an unknown session opens nothing
                     self.ledger.drop(item.offset, Fate.STALE, item.key)
                     continue
+                self.at = Positions(item.offset + 1, self.at.pads)
                 session = self._open(item.key, now_ns)
             if item.offset >= session.resume:
                 if self.ledger.rigs.denied and isinstance(item, Frame):
@@ -127,13 +127,13 @@ class Pipeline:
         """Take a batch of the pad topic."""
         touched: dict[str, Session] = {}
         for item in items:
-            self.at = Positions(self.at.frames, item.offset + 1)
             if isinstance(item, Rejected):
                 continue
             session = self.sessions.get(item.key)
             if session is None:
                 if self.ledger.closed_record(Topic.PADS, item.key, item.offset):
                     continue
+                self.at = Positions(self.at.frames, item.offset + 1)
                 session = self._open(item.key, now_ns)
             if item.offset >= session.pads_resume:
                 verdict = session.pad(item)

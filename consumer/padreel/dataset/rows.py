@@ -64,17 +64,18 @@ def episode_columns(
     """The episode's rows, column by column, in the order of the features.
 
     action (rows, slots), observation.state (rows, 27) and observation.keys (rows, keys), float32; the latter only where
-    the profile binds keys; capture.time_ns (rows,) int64, since
-    the session's first frame; capture.pad_age (rows,) float32, seconds since the paired EVENT, -1 before the first.
+    the profile binds keys; capture.time_ns (rows,) int64, since the session's first frame; capture.pad_age (rows,)
+    float32, seconds since the paired EVENT, -1 before the first.
     """
     times = np.asarray(draft.time_ns, np.int64)
     pairing = np.asarray(draft.pairing, np.int64)
     rows = len(times)
     # Pads are sent more often than frames: only the EVENTs that a row is paired with are read, each once.
     paired, event = np.unique(pairing, return_inverse=True)
-    each = decode_each(_events(draft.events, paired), len(paired), button_base=spec.encoder.button_base)
+    events = _events(draft.events, paired)
+    axes, buttons, pressed = decode_each(events, len(paired), button_base=spec.encoder.button_base)
     # First the rows and then the columns: what was decoded is a quarter of what it becomes.
-    axes, buttons, pressed = each[0][event], each[1][event], [each[2][number] for number in event]
+    axes, buttons, pressed = axes[event], buttons[event], tuple(pressed[number] for number in event)
     position = np.arange(rows, dtype=np.int64)
     columns: Columns = {layout.ACTION: spec.encoder.encode(axes, buttons, pressed)}
     if spec.columns == "full":
