@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import struct
 from array import array
 from dataclasses import replace
@@ -25,6 +26,7 @@ from padreel.core.action import (
 )
 from padreel.core.pad import OBSERVATION_NAMES
 from padreel.dataset import files, layout
+from padreel.dataset import stage as stage_module
 from padreel.dataset.layout import DatasetSpec
 from padreel.dataset.remux import SpanWriter
 from padreel.dataset.rows import data_schema
@@ -244,6 +246,30 @@ def test_arrays_in_place_of_tuples(tmp_path: Path, source: Source) -> None:
     a, b = (staged(tmp_path / name, source, spec(), each) for name, each in (("a", one), ("b", views)))
     assert [file.sha256 for file in a.files] == [file.sha256 for file in b.files]
     assert a.stats == b.stats
+
+
+def test_the_disk_begins_with_video_before_the_commit(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stretch of the file once, so that nothing that could be read again is dropped from memory."""
+    asked: list[tuple[int, int]] = []
+
+    def fadvise(descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        assert offset + length == os.fstat(descriptor).st_size
+        asked.append((offset, offset + length))
+
+    monkeypatch.setattr(os, "posix_fadvise", fadvise)
+    monkeypatch.setattr(stage_module, "_WRITE_BACK_BYTES", sum(len(unit.data) for unit in source.units) // 4)
+    plain, asking = (tmp_path / name for name in ("plain", "asking"))
+    asking.mkdir()
+    found = staged(asking, source, spec(), draft(source, first_row=0, rows=len(source.units)))
+    assert len(asked) >= 3
+    assert [start for start, _ in asked] == [0, *(end for _, end in asked[:-1])]
+    monkeypatch.delattr(os, "posix_fadvise")  # as on systems that have none
+    plain.mkdir()
+    same = staged(plain, source, spec(), draft(source, first_row=0, rows=len(source.units)))
+    assert [file.sha256 for file in same.files] == [file.sha256 for file in found.files]
 
 
 def test_drop_and_close_leave_nothing(tmp_path: Path, source: Source) -> None:

@@ -22,7 +22,7 @@ def session_length(world: World) -> list[Row]:
         ratios("long to short", peaks[0], peaks[1]),
     )
     targets = (
-        Target("long to short", 1.1, "at most", regressed=1.5),
+        Target("long to short", 1.1, "at most", regressed=1.3),
         Target(f"{minutes} minutes", 150, "at most"),
     )
     note = "720p30, read as a backlog; peak resident memory of the process"

@@ -25,6 +25,7 @@ from padreel.dataset.stats import Stats, column_stats, picture_stats, sample_key
 from padreel.model import AppendUnit, EpisodeDraft, OpenSpan, Stream
 
 _PIECE_BYTES = 2**18
+_WRITE_BACK_BYTES = 4 * 2**20  # of video, before the disk is to begin with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class _Span:
     writer: SpanWriter
     stream: Stream
     keyframes: list[int] = field(default_factory=list)  # display positions of the keys
+    fresh_bytes: int = 0  # of video that the disk was not asked to write yet
+    written_back: int = 0  # position in the file up to which it was
 
 
 class Stage:
@@ -93,6 +96,10 @@ class Stage:
         span = self._spans[effect.span]
         with files.announced("stage", span.writer.path):
             span.writer.append(effect.index, effect.idr, effect.unit)
+            span.fresh_bytes += len(effect.unit)
+            if span.fresh_bytes >= _WRITE_BACK_BYTES:
+                span.written_back = files.start_writing_back(span.writer.path, span.written_back)
+                span.fresh_bytes = 0
         if effect.idr:
             span.keyframes.append(effect.index)
 
