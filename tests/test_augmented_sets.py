@@ -104,7 +104,7 @@ def test_a_relabelled_source_has_other_actions(made: Path, tmp_path: Path) -> No
 @pytest.mark.recordings
 def test_real_recordings_that_begin_between_two_keyframes(recordings: Path, tmp_path: Path) -> None:
     """Their mp4s begin with pictures that are hidden: readers that heed edit lists see just the episode's."""
-    convert_recordings(recordings, tmp_path / "root", 0.1)
+    convert_recordings(recordings, tmp_path / "root", max_pre_action_seconds=0.1)
     originals = read_episodes(tmp_path / "root")
     assert any(one.from_timestamp > 0 for one in originals)
     bundled = bundle(tmp_path / "root", tmp_path / "bundle", variants=1)

@@ -239,7 +239,7 @@ def test_what_lerobot_cannot_load_is_not_given_its_name_where_that_is_asked(
 @pytest.mark.recordings
 def test_the_real_recordings_give_the_same_bytes(recordings: Path, tmp_path: Path) -> None:
     """Hundreds of EVENTs a session, ages of all sizes, and a first row that is not the session's first."""
-    convert_recordings(recordings, tmp_path / "root", 0.4)
+    convert_recordings(recordings, tmp_path / "root", max_pre_action_seconds=0.4)
     merge([tmp_path / "root"], load(MergeSettings, {"output": tmp_path / "merged"}), nothing)
     mapping = {"action_mapping": recordings / "melee-action-mapping.yaml", "output": tmp_path / "out"}
     relabel_any(tmp_path / "merged", load(RelabelSettings, mapping), nothing)

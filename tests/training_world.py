@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from padreel.convert import convert
+from padreel.convert import ConversionResult, convert
 from padreel.dataset.root import RootIdentity, open_root
 from padreel.model import Topic
 from padreel.options import load
@@ -212,8 +212,8 @@ def nothing(step: str, done: int, total: int) -> None:
     """What is told of a command's progress goes nowhere."""
 
 
-def convert_recordings(recordings: Path, output: Path, max_pre_action_seconds: float) -> None:
-    """Make one dataset of the real recordings."""
+def convert_recordings(recordings: Path, output: Path, **more: Any) -> ConversionResult:
+    """Make one dataset of the real recordings; `more` are options of `padreel convert`."""
     values = {
         "session_root": recordings / "sessions",
         "game_definition": recordings / "melee-game-definition.yaml",
@@ -221,6 +221,6 @@ def convert_recordings(recordings: Path, output: Path, max_pre_action_seconds: f
         "output_root": output,
         "repo_id": "test/melee",
         "task": "Win the match",
-        "max_pre_action_seconds": max_pre_action_seconds,
+        **more,
     }
-    convert(load(ConvertSettings, values))
+    return convert(load(ConvertSettings, values))

@@ -19,32 +19,17 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from padreel.convert import ConversionResult
-from padreel.convert import convert as convert_folder
 from padreel.core.pad import AXES, BUTTONS
 from padreel.errors import InputError, RootMismatchError
-from padreel.settings import ConvertSettings
 from padreel_schemas.v1.gamepad_pb2 import GamepadState
 from tests.dataset_reading import CAMERA, ReadEpisode, read_episodes, read_info
 from tests.properties.test_action_properties import Snapshot, expected_slots
+from tests.training_world import convert_recordings
 from tests.video_source import decode
 
 NAMES = ["melee_port0_480p_items", "melee_port0_480p_late", "melee_port1_480p"]
 CHUNK = 30
 OTHERS = {"melee_port1_720p": "1280x720 at 30", "melee_port2_180p25": "320x180 at 25"}
-
-
-def convert(recordings: Path, output: Path, **more: Any) -> ConversionResult:
-    values = {
-        "session_root": recordings / "sessions",
-        "game_definition": recordings / "melee-game-definition.yaml",
-        "action_mapping": recordings / "melee-action-mapping.yaml",
-        "output_root": output,
-        "repo_id": "test/melee",
-        "task": "Win the match",
-        **more,
-    }
-    return convert_folder(ConvertSettings.model_validate(values))
 
 
 # ---- what a plain reading of the folder says ----------------------------------------------------------------
@@ -128,7 +113,7 @@ def check_rows(recordings: Path, episode: ReadEpisode, first: int) -> None:
 
 
 def test_three_sessions_become_one_dataset_and_two_are_named(recordings: Path, tmp_path: Path) -> None:
-    result = convert(recordings, tmp_path / "out")
+    result = convert_recordings(recordings, tmp_path / "out")
     assert result.converted_sessions == tuple(NAMES)
     assert list(result.skipped_sessions) == list(OTHERS)
     for session, detail in result.skipped_sessions.items():
@@ -186,7 +171,7 @@ def test_lerobot_reads_the_captured_pixels(
     output = tmp_path / "out"
     if idle_frames:
         recordings = idle_until(recordings, tmp_path / "in", idle_frames)
-    result = convert(recordings, output, max_pre_action_seconds=window)
+    result = convert_recordings(recordings, output, max_pre_action_seconds=window)
     sessions = [recordings / "sessions" / name for name in NAMES[: 1 if idle_frames else None]]
     kept = [one for one in sessions if window is None or any(map(is_action, pad_states(one)))]
     assert result.converted_sessions == tuple(one.name for one in kept)
@@ -230,7 +215,7 @@ def to_bytes(frames: Any) -> NDArray[np.uint8]:
 
 
 def test_datasets_loads_the_rows_by_the_card(lerobot: ModuleType, recordings: Path, tmp_path: Path) -> None:
-    convert(recordings, tmp_path / "out")
+    convert_recordings(recordings, tmp_path / "out")
     datasets = __import__("datasets")
     rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(rows) == 1170
@@ -239,27 +224,27 @@ def test_datasets_loads_the_rows_by_the_card(lerobot: ModuleType, recordings: Pa
 
 def test_strict_stops_at_the_first_invalid_session_by_name(recordings: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="melee_port1_720p"):
-        convert(recordings, tmp_path / "out", strict=True)
+        convert_recordings(recordings, tmp_path / "out", strict=True)
 
 
 def test_an_output_that_is_there_is_not_touched(recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(RootMismatchError, match="empty"):
-        convert(recordings, tmp_path / "out")
+        convert_recordings(recordings, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
 def test_the_same_folder_gives_the_same_bytes(recordings: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        convert(recordings, tmp_path / name)
+        convert_recordings(recordings, tmp_path / name)
     for path in sorted((tmp_path / "a").rglob("*.*")):
         if path.parent.name not in ("commits", "runs") and path.is_file():
             assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path
 
 
 def test_what_it_did_is_written_beside_what_it_made(recordings: Path, tmp_path: Path) -> None:
-    result = convert(recordings, tmp_path / "out")
+    result = convert_recordings(recordings, tmp_path / "out")
     told = json.loads((tmp_path / "out" / "runs" / f"{result.run}.json").read_text())
     assert (told["command"], told["episodes"], told["frames"]) == ("convert", result.episodes, result.frames)
     assert told["settings"]["task"] == "Win the match"
@@ -271,4 +256,4 @@ def test_what_it_did_is_written_beside_what_it_made(recordings: Path, tmp_path: 
 def test_a_folder_with_nothing_to_convert_says_why(recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "empty").mkdir(parents=True)
     with pytest.raises(InputError, match=r"empty.*capture\.mp4"):
-        convert(recordings, tmp_path / "out", session_root=tmp_path / "in")
+        convert_recordings(recordings, tmp_path / "out", session_root=tmp_path / "in")

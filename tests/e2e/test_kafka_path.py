@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import TopicNames
 from tests.dataset_reading import ReadEpisode, by_session, shards
 from tests.e2e.processes import Rig, consumer, consumer_flags, shim
-from tests.e2e.test_convert import NAMES, convert
+from tests.e2e.test_convert import NAMES
+from tests.training_world import convert_recordings
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def rig(broker: str, topics: TopicNames) -> Rig:
 def converted(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[ReadEpisode]]:
     """What `convert` makes of the same sessions."""
     output = tmp_path_factory.mktemp("converted") / "out"
-    convert(recordings, output)
+    convert_recordings(recordings, output)
     return by_session([output])
 
 

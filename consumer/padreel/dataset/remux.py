@@ -109,14 +109,14 @@ class SpanWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self.discard()
+            return
         try:
-            if kind is None:
-                self.close()
+            self.close()
         except BaseException:
             self.discard()
             raise
-        if kind is not None:
-            self.discard()
 
     def append(self, index: int, idr: bool, unit: bytes) -> None:
         """Mux the next unit in decode order. `index` is its display position, 0 for the span's first; `idr`: a key."""
